@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Errors and struct versions at the border of the library. Inside it every
+ * `cadft_error *error` points to a whole struct of ours; the border copies it
+ * to the caller's. */
+#ifndef CADFT_COMMON_ERROR_H
+#define CADFT_COMMON_ERROR_H
+
+#include "cadft/base.h"
+
+/* Set the error and return `status`. Text over the limit is cut. */
+int32_t cadft__fail(cadft_error *error, int32_t status, const char *format,
+                    ...) __attribute__((format(printf, 3, 4)));
+
+/* Start a public call: refuse a caller's error struct that is too small to
+ * be one, clear ours. */
+int32_t cadft__error_enter(const cadft_error *theirs, cadft_error *ours);
+
+/* End a public call: copy ours to theirs (which may be NULL); returns
+ * status. */
+int32_t cadft__error_leave(cadft_error *theirs, const cadft_error *ours,
+                           int32_t status);
+
+/* Copy a caller's struct of any version: `size` is what we know, `least` the
+ * size of its first release, `name` for the message. Smaller: zero tail;
+ * larger: its tail must be zero, else CADFT_E_TOO_NEW. */
+int32_t cadft__struct_in(void *to, size_t size, const void *from, size_t least,
+                         const char *name, cadft_error *error);
+
+#endif

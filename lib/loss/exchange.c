@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shards: what a process knows, as arrays that an all-reduce can combine. */
+#include <math.h>
+#include <string.h>
+
+#include "common/error.h"
+#include "loss/loss.h"
+
+/* Fields of ROW_SUM. The maximum over all shards is z*; a shard's part is
+ * relative to it, so that sums are plain. */
+enum {
+    SUM_REST,     /* sum of exp(z - z*), without the shard's own maximum */
+    SUM_PEAK,     /* exp(own maximum - z*): 1 in the shard that has z* */
+    SUM_Z_LABEL,
+    SUM_OWNERS,   /* 1 in the shard that has the label */
+    SUM_T,        /* sum of exp(z - z*) (z* - z) */
+    SUM_Z,
+    SUM_UNMASKED,
+    SUM_BAD,      /* NaN or +inf in this shard */
+    SUM_FIELDS
+};
+
+enum { SAMPLE_FIELDS = 4, MOMENT_FIELDS = 6, WEIGHT_FIELDS = 2 };
+
+/* ------------------------------------------------------------- rows: out */
+
+static const double *stat_of(const cadft_loss *loss, int64_t r)
+{
+    return loss->scratch.stats + r * CADFT_STAT_STRIDE;
+}
+
+static int counts(const cadft_loss *loss, int64_t r)
+{
+    return loss->step.rows[loss->step.n_rows + (size_t)r].sample >= 0;
+}
+
+/* -inf where the row says nothing: not counting, masked here, or NaN. */
+static void export_row_max(const cadft_loss *loss, double *out)
+{
+    for (int64_t r = 0; r < loss->step.open.rows; r++) {
+        double max = stat_of(loss, r)[CADFT_STAT_Z_MAX];
+        out[r] = counts(loss, r) && isfinite(max) ? max : -INFINITY;
+    }
+}
+
+static void export_row_sum(const cadft_loss *loss, double *out)
+{
+    for (int64_t r = 0; r < loss->step.open.rows; r++, out += SUM_FIELDS) {
+        const double *s = stat_of(loss, r);
+        double own = s[CADFT_STAT_Z_MAX], star = loss->scratch.row_max[r];
+        int label = loss->scratch.labels[r] >= 0;
+        memset(out, 0, SUM_FIELDS * sizeof *out);
+        if (!counts(loss, r))
+            continue;
+        out[SUM_OWNERS] = label;
+        out[SUM_Z_LABEL] = label ? s[CADFT_STAT_Z_LABEL] : 0;
+        out[SUM_BAD] = isnan(own);
+        if (!isfinite(own)) {
+            if (isnan(own))
+                out[SUM_Z_LABEL] = 0; /* the row is lost anyway */
+            continue;
+        }
+        out[SUM_PEAK] = exp(own - star);
+        out[SUM_REST] = s[CADFT_STAT_SUM_REST] * out[SUM_PEAK];
+        out[SUM_T] = out[SUM_PEAK] *
+                     (s[CADFT_STAT_SUM_T] +
+                      (star - own) * (1 + s[CADFT_STAT_SUM_REST]));
+        out[SUM_Z] = s[CADFT_STAT_SUM_Z];
+        out[SUM_UNMASKED] = s[CADFT_STAT_UNMASKED];
+    }
+}
+
+/* -------------------------------------------------------------- rows: in */
+
+static int32_t import_row_max(cadft_loss *loss, const double *values,
+                              cadft_error *error)
+{
+    cadft__scratch *s = &loss->scratch;
+    int64_t n = loss->step.open.rows;
+    int32_t status = cadft__reserve(&loss->context->memory, &s->row_max,
+                                    &s->capacity[7], 0, (size_t)n,
+                                    sizeof *s->row_max, error);
+    for (int64_t r = 0; !status && r < n; r++) {
+        double own = stat_of(loss, r)[CADFT_STAT_Z_MAX];
+        if (isnan(values[r]) || values[r] == INFINITY ||
+            (counts(loss, r) && values[r] < own && isfinite(own)))
+            return cadft__fail(error, CADFT_E_ARG,
+                               "values[%lld] is %g, expected a maximum of at "
+                               "least %g",
+                               (long long)r, values[r], own);
+        s->row_max[r] = values[r];
+    }
+    if (!status)
+        loss->step.pending = PENDING_ROW_SUM;
+    return status;
+}
+
+static int32_t check_row_sum(const cadft_loss *loss, int64_t r,
+                             const double *v, cadft_error *error)
+{
+    double label = loss->step.rows[loss->step.n_rows + (size_t)r].label;
+    for (int f = 0; f < SUM_FIELDS; f++)
+        if (isnan(v[f]) || v[f] == INFINITY ||
+            (isinf(v[f]) && f != SUM_Z_LABEL))
+            return cadft__fail(error, CADFT_E_ARG,
+                               "values[%lld] is %g, expected a sum of what "
+                               "was exported",
+                               (long long)(r * SUM_FIELDS + f), v[f]);
+    if (v[SUM_OWNERS] != 1)
+        return cadft__fail(error, CADFT_E_LABEL,
+                           "label %.0f of row %lld lies in %g shards, "
+                           "expected 1",
+                           label, (long long)r, v[SUM_OWNERS]);
+    return CADFT_OK;
+}
+
+static int32_t import_row_sum(cadft_loss *loss, const double *values,
+                              cadft_error *error)
+{
+    cadft__step *step = &loss->step;
+    int64_t n = step->open.rows;
+    const double *k =
+        loss->options.objective == CADFT_OBJECTIVE_HOST ? loss->scratch.k
+                                                        : NULL;
+    int32_t status = CADFT_OK;
+    for (int64_t r = 0; !status && r < n; r++)
+        if (counts(loss, r))
+            status =
+                check_row_sum(loss, r, values + r * SUM_FIELDS, error);
+    if (status)
+        return status;
+    for (int64_t r = 0; r < n; r++) {
+        const double *v = values + r * SUM_FIELDS;
+        double *s = loss->scratch.stats + r * CADFT_STAT_STRIDE;
+        s[CADFT_STAT_Z_MAX] =
+            v[SUM_BAD] > 0 ? NAN : loss->scratch.row_max[r];
+        s[CADFT_STAT_SUM_REST] = v[SUM_REST] + (v[SUM_PEAK] - 1);
+        s[CADFT_STAT_Z_LABEL] = v[SUM_Z_LABEL];
+        s[CADFT_STAT_SUM_T] = v[SUM_T];
+        s[CADFT_STAT_SUM_Z] = v[SUM_Z];
+        s[CADFT_STAT_UNMASKED] = v[SUM_UNMASKED];
+    }
+    /* The statistics are replaced: whatever comes now, the micro-batch is
+     * either part of the step or gone. */
+    step->pending = PENDING_NONE;
+    status = cadft__finish_rows(loss, step->rows + step->n_rows, n, k, error);
+    if (!status)
+        cadft__commit_micro(loss);
+    return status;
+}
+
+/* --------------------------------------------------------------- samples */
+
+static void export_samples(const cadft_loss *loss, double *out)
+{
+    for (int64_t i = 0; i < loss->step.n_samples; i++) {
+        const cadft__sums *s = &loss->step.samples[i].sums;
+        *out++ = s->l;
+        *out++ = s->rows;
+        *out++ = s->infinite;
+        *out++ = s->bad;
+    }
+}
+
+static int32_t check_sample(const cadft_loss *loss, int64_t i,
+                            const double *v, cadft_error *error)
+{
+    const cadft__sums *own = &loss->step.samples[i].sums;
+    if (!isfinite(v[0]) || v[0] < 0 || !(v[1] >= own->rows) ||
+        !(v[2] >= own->infinite) || !(v[3] >= own->bad) || !isfinite(v[1]) ||
+        v[2] + v[3] > v[1])
+        return cadft__fail(error, CADFT_E_ARG,
+                           "values of sample %lld are (%g, %g, %g, %g), "
+                           "expected sums that contain what was exported",
+                           (long long)i, v[0], v[1], v[2], v[3]);
+    if (v[3] > 0 && loss->options.nonfinite == CADFT_NONFINITE_ERROR)
+        return cadft__fail(error, CADFT_E_NONFINITE,
+                           "sample %lld has %g non-finite rows on another "
+                           "process",
+                           (long long)i, v[3]);
+    return CADFT_OK;
+}
+
+static int32_t import_samples(cadft_loss *loss, const double *values,
+                              cadft_error *error)
+{
+    int32_t status = CADFT_OK;
+    int64_t n = loss->step.n_samples;
+    for (int64_t i = 0; !status && i < n; i++)
+        status = check_sample(loss, i, values + i * SAMPLE_FIELDS, error);
+    for (int64_t i = 0; !status && i < n; i++) {
+        const double *v = values + i * SAMPLE_FIELDS;
+        loss->step.samples[i].sums = (cadft__sums){v[0], v[1], v[2], v[3]};
+    }
+    return status;
+}
+
+/* ------------------------------------------------- slots: [shards, fields] */
+
+static void export_moments(const cadft_loss *loss, double *slot)
+{
+    cadft__totals t;
+    cadft__totals_own(loss, &t);
+    slot[0] = t.moments.n;
+    slot[1] = t.moments.mean;
+    slot[2] = t.moments.m2;
+    slot[3] = t.rows;
+    slot[4] = t.skipped;
+    slot[5] = t.infinite;
+}
+
+static int32_t import_moments(cadft_loss *loss, const double *values,
+                              int64_t shards, cadft_error *error)
+{
+    cadft__totals t = {.rows = 0};
+    for (int64_t i = 0; i < shards; i++) {
+        const double *v = values + i * MOMENT_FIELDS;
+        cadft__moments m = {v[0], v[1], v[2]};
+        for (int f = 0; f < MOMENT_FIELDS; f++)
+            if (!isfinite(v[f]) || v[f] < 0)
+                return cadft__fail(error, CADFT_E_ARG,
+                                   "values[%lld] is %g, expected a finite "
+                                   "number, 0 or more",
+                                   (long long)(i * MOMENT_FIELDS + f), v[f]);
+        cadft__moments_merge(&t.moments, &m);
+        t.rows += v[3];
+        t.skipped += v[4];
+        t.infinite += v[5];
+    }
+    loss->step.totals = t;
+    loss->step.imported_moments = 1;
+    return CADFT_OK;
+}
+
+static void export_weights(const cadft_loss *loss, double *slot)
+{
+    cadft__weights w;
+    cadft__weights_own(loss, &w);
+    slot[0] = w.n;
+    slot[1] = w.sum;
+}
+
+static int32_t import_weights(cadft_loss *loss, const double *values,
+                              int64_t shards, cadft_error *error)
+{
+    double n = 0, sum = 0;
+    for (int64_t i = 0; i < shards; i++) {
+        const double *v = values + i * WEIGHT_FIELDS;
+        if (!isfinite(v[0]) || !isfinite(v[1]) || v[1] < 0 || v[0] < v[1])
+            return cadft__fail(error, CADFT_E_ARG,
+                               "weights of shard %lld are (%g, %g), expected "
+                               "a count and a sum not above it",
+                               (long long)i, v[0], v[1]);
+        n += v[0];
+        sum += v[1];
+    }
+    loss->step.weights_n = n;
+    loss->step.weights_sum = sum;
+    loss->step.imported_weights = 1;
+    return CADFT_OK;
+}
+
+static int32_t import_report(cadft_loss *loss, const double *values,
+                             int64_t shards, cadft_error *error)
+{
+    double sum[CADFT__REPORT_LENGTH] = {0}, least = INFINITY;
+    for (int64_t i = 0; i < shards; i++) {
+        const double *v = values + i * CADFT__REPORT_LENGTH;
+        for (int f = 0; f < CADFT__REPORT_LENGTH; f++) {
+            if (!isfinite(v[f]))
+                return cadft__fail(error, CADFT_E_ARG,
+                                   "values[%lld] is %g, expected a finite "
+                                   "number",
+                                   (long long)(i * CADFT__REPORT_LENGTH + f),
+                                   v[f]);
+            sum[f] += v[f];
+        }
+        if (v[REPORT_N] > 0)
+            least = fmin(least, v[REPORT_LEAST]);
+    }
+    sum[REPORT_LEAST] = isfinite(least) ? least : 0;
+    memcpy(loss->step.report, sum, sizeof sum);
+    loss->step.imported_report = 1;
+    return CADFT_OK;
+}
+
+/* ---------------------------------------------------------------- phases */
+
+static int is_row_kind(int32_t kind)
+{
+    return kind == CADFT_EXCHANGE_ROW_MAX || kind == CADFT_EXCHANGE_ROW_SUM;
+}
+
+/* Fields of a slot; 0 for the kinds without [shards]. */
+static int64_t slot_fields(int32_t kind)
+{
+    switch (kind) {
+    case CADFT_EXCHANGE_MOMENTS:
+        return MOMENT_FIELDS;
+    case CADFT_EXCHANGE_WEIGHTS:
+        return WEIGHT_FIELDS;
+    case CADFT_EXCHANGE_REPORT:
+        return CADFT__REPORT_LENGTH;
+    default:
+        return 0;
+    }
+}
+
+static int32_t check_phase(const cadft_loss *loss, int32_t kind,
+                           cadft_error *error)
+{
+    const cadft__step *step = &loss->step;
+    enum pending due = kind == CADFT_EXCHANGE_ROW_MAX   ? PENDING_ROW_MAX
+                       : kind == CADFT_EXCHANGE_ROW_SUM ? PENDING_ROW_SUM
+                                                        : PENDING_NONE;
+    int exact = loss->options.scope == CADFT_SCOPE_EXACT;
+    if (kind < CADFT_EXCHANGE_ROW_MAX || kind > CADFT_EXCHANGE_REPORT)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "kind is %d, expected CADFT_EXCHANGE_...", kind);
+    if (step->phase == PHASE_IDLE)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "an exchange outside a step");
+    if (step->pending != due)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           is_row_kind(kind)
+                               ? "this row exchange is not due now"
+                               : "the row exchanges of the last micro-batch "
+                                 "are due first");
+    if ((kind == CADFT_EXCHANGE_WEIGHTS || kind == CADFT_EXCHANGE_REPORT) &&
+        step->phase != PHASE_GRAD)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "weights are known only after weigh");
+    if ((kind == CADFT_EXCHANGE_SAMPLES || kind == CADFT_EXCHANGE_MOMENTS) &&
+        step->phase != PHASE_OBSERVE && exact)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "weigh has used the statistics already");
+    if (kind == CADFT_EXCHANGE_WEIGHTS && step->graded)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "a gradient was already written with the weights");
+    return CADFT_OK;
+}
+
+/* Doubles in the array of a kind without slots. */
+static size_t plain_size(const cadft_loss *loss, int32_t kind)
+{
+    switch (kind) {
+    case CADFT_EXCHANGE_ROW_MAX:
+        return (size_t)loss->step.open.rows;
+    case CADFT_EXCHANGE_ROW_SUM:
+        return (size_t)loss->step.open.rows * SUM_FIELDS;
+    default:
+        return (size_t)loss->step.n_samples * SAMPLE_FIELDS;
+    }
+}
+
+static void export_plain(const cadft_loss *loss, int32_t kind, double *out)
+{
+    if (kind == CADFT_EXCHANGE_ROW_MAX)
+        export_row_max(loss, out);
+    else if (kind == CADFT_EXCHANGE_ROW_SUM)
+        export_row_sum(loss, out);
+    else
+        export_samples(loss, out);
+}
+
+static int32_t export_slot(const cadft_loss *loss, int32_t kind, double *slot,
+                           cadft_error *error)
+{
+    if (kind == CADFT_EXCHANGE_MOMENTS)
+        export_moments(loss, slot);
+    else if (kind == CADFT_EXCHANGE_WEIGHTS)
+        export_weights(loss, slot);
+    else
+        return cadft__report_own(loss, slot, error);
+    return CADFT_OK;
+}
+
+static int32_t export(const cadft_loss *loss, int32_t kind, int64_t shard,
+                      int64_t n_shards, double *out, size_t capacity,
+                      size_t *needed, cadft_error *error)
+{
+    int64_t fields = slot_fields(kind);
+    size_t size;
+    int32_t status = check_phase(loss, kind, error);
+    if (status)
+        return status;
+    if (n_shards < 1 || n_shards > INT32_MAX || shard < 0 ||
+        shard >= n_shards || (!fields && n_shards != 1))
+        return cadft__fail(error, CADFT_E_ARG,
+                           "shard is %lld of %lld, expected %s",
+                           (long long)shard, (long long)n_shards,
+                           fields ? "0 to n_shards - 1" : "0 of 1");
+    size = fields ? (size_t)(n_shards * fields) : plain_size(loss, kind);
+    if (needed)
+        *needed = size;
+    if (!out && capacity == 0)
+        return CADFT_OK;
+    if (!out)
+        return cadft__fail(error, CADFT_E_NULL, "out is NULL");
+    if (capacity < size)
+        return cadft__fail(error, CADFT_E_SPACE,
+                           "capacity is %zu doubles, expected %zu", capacity,
+                           size);
+    if (!fields) {
+        export_plain(loss, kind, out);
+        return CADFT_OK;
+    }
+    memset(out, 0, size * sizeof *out);
+    return export_slot(loss, kind, out + shard * fields, error);
+}
+
+static int32_t import(cadft_loss *loss, int32_t kind, const double *values,
+                      size_t count, cadft_error *error)
+{
+    int64_t fields = slot_fields(kind), shards;
+    int32_t status = check_phase(loss, kind, error);
+    if (status)
+        return status;
+    if (fields ? count == 0 || count % (size_t)fields
+               : count != plain_size(loss, kind))
+        return cadft__fail(error, CADFT_E_SHAPE,
+                           "count is %zu, expected %s %zu", count,
+                           fields ? "a multiple of" : "",
+                           fields ? (size_t)fields : plain_size(loss, kind));
+    if (!values && count)
+        return cadft__fail(error, CADFT_E_NULL, "values is NULL");
+    shards = fields ? (int64_t)count / fields : 1;
+    switch (kind) {
+    case CADFT_EXCHANGE_ROW_MAX:
+        return import_row_max(loss, values, error);
+    case CADFT_EXCHANGE_ROW_SUM:
+        return import_row_sum(loss, values, error);
+    case CADFT_EXCHANGE_SAMPLES:
+        return import_samples(loss, values, error);
+    case CADFT_EXCHANGE_MOMENTS:
+        return import_moments(loss, values, shards, error);
+    case CADFT_EXCHANGE_WEIGHTS:
+        return import_weights(loss, values, shards, error);
+    default:
+        return import_report(loss, values, shards, error);
+    }
+}
+
+int32_t cadft_loss_export(cadft_loss *loss, int32_t kind, int64_t shard,
+                          int64_t n_shards, double *out, size_t capacity,
+                          size_t *needed, cadft_error *error)
+{
+    cadft__call call;
+    int32_t status = cadft__loss_enter(loss, error, &call);
+    if (status)
+        return status;
+    status = export(loss, kind, shard, n_shards, out, capacity, needed,
+                    &call.error);
+    return cadft__loss_leave(loss, error, &call, status);
+}
+
+int32_t cadft_loss_import(cadft_loss *loss, int32_t kind,
+                          const double *values, size_t count,
+                          cadft_error *error)
+{
+    cadft__call call;
+    int32_t status = cadft__loss_enter(loss, error, &call);
+    if (status)
+        return status;
+    status = import(loss, kind, values, count, &call.error);
+    return cadft__loss_leave(loss, error, &call, status);
+}
