@@ -15,7 +15,8 @@
  *     }
  *
  * and is loaded by path: cadft_context_desc.backend = "/path/to/plugin.so".
- * It is opened with RTLD_NOW | RTLD_LOCAL and never unloaded.
+ * It is opened with RTLD_NOW | RTLD_LOCAL and never unloaded (a file without
+ * the function is closed again).
  *
  * Both tables start with their size and versions. The other side's table is
  * accepted when the major versions are equal and what it requires is not
@@ -94,7 +95,8 @@ enum {
 
 /** Fields of a row's statistics: float64 [rows, CADFT_STAT_STRIDE]. z is the
  *  logit after the soft-cap; a raw -inf is a masked column and stays -inf.
- *  Nothing is written at rows marked CADFT_ROW_SKIP. */
+ *  A row is written whole, 0 where a field is not asked for or not known;
+ *  nothing is written at rows marked CADFT_ROW_SKIP. */
 enum {
     /** Largest z; -inf if every column is masked; NaN if any raw logit is NaN
      *  or +inf (then the other fields are unspecified). */
@@ -111,6 +113,10 @@ enum {
     CADFT_STAT_SUM_Z = 4,
     /** With CADFT_WANT_SUM: number of unmasked columns. */
     CADFT_STAT_UNMASKED = 5,
+    /** The sums are of exp(RATE * (z - z_max)) with a RATE within 1e-7 of 1,
+     *  for kernels whose exponential has a rounded base. It makes sums over
+     *  shards add up to the uncut row's. 0 means 1. */
+    CADFT_STAT_RATE = 6,
     CADFT_STAT_STRIDE = 8
 };
 
@@ -178,7 +184,8 @@ typedef struct cadft_backend {
     int32_t (*supports)(cadft_device *device, int32_t op, int32_t in_dtype,
                         int32_t out_dtype);
 
-    /** Memory of the device, aligned to 64 bytes at offset 0. */
+    /** Memory of the device, aligned to 64 bytes at offset 0. The library
+     *  syncs the stream that used a block last before it frees it. */
     int32_t (*mem_alloc)(cadft_device *device, uint64_t bytes, void **out,
                          cadft_error *error);
     void (*mem_free)(cadft_device *device, void *base, uint64_t bytes);

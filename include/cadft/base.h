@@ -206,8 +206,8 @@ typedef void (*cadft_task_fn)(void *task, int64_t index, int32_t worker);
 
 /** The host's threads. `parallel_for` runs fn(task, i, worker) exactly once
  *  for every i in [0, n), in any order, on up to max_workers workers, and
- *  returns 0 when all are done, or anything else if it could not run them
- *  all. Results never depend on it. `destroy` as in cadft_allocator.
+ *  returns when none of them is running any more: 0 if all ran, anything
+ *  else if not. Results never depend on it. `destroy` as in cadft_allocator.
  *  Since 0.1. */
 typedef struct cadft_parallel {
     uint32_t struct_size; /**< sizeof(cadft_parallel) */
@@ -264,7 +264,8 @@ enum {
     CADFT_CONTEXT_PEAK_BYTES = 3, /**< i64: most bytes ever allocated */
     CADFT_CONTEXT_BACKEND = 4,    /**< str: name of the backend, "cpu" */
     CADFT_CONTEXT_DEVICE = 5,     /**< str: what it runs on, "avx2" */
-    CADFT_CONTEXT_LAST_ERROR = 6  /**< str: message of the last failure */
+    CADFT_CONTEXT_LAST_ERROR = 6  /**< str: message of the last call on a
+                                       child of the context that failed */
 };
 
 /** Read a number. Errors: CADFT_E_NULL, CADFT_E_KEY. Since 0.1. */

@@ -46,7 +46,8 @@ typedef struct cadft_loss cadft_loss;
 CADFT_API int32_t cadft_loss_create(cadft_context *context, cadft_loss **out,
                                     cadft_error *error);
 
-/** Free the loss; allowed in any phase. NULL allowed. */
+/** Free the loss; allowed in any phase, but not from a callback of this loss.
+ *  NULL allowed. */
 CADFT_API void cadft_loss_destroy(cadft_loss *loss);
 
 /* ---------------------------------------------------------------- knobs */
@@ -87,7 +88,9 @@ enum {
     CADFT_LOSS_IGNORE_INDEX = 13,
     /** i64 0 or 1, default 0. 0: labels[r] is what row r predicts. 1: the
      *  host has not shifted, row r predicts labels[r + 1] of its sample; the
-     *  last row of each sample (and of each [B, T] sequence) has no label. */
+     *  last row of each sample (and of each [B, T] sequence) has no label.
+     *  Under sequence parallelism shift before splitting: the next label may
+     *  lie on another process. */
     CADFT_LOSS_LABEL_OFFSET = 14,
     /** f64 >= 0, default 0: lambda of z-loss, adds lambda * logsumexp^2. */
     CADFT_LOSS_Z_LOSS = 15,
@@ -133,7 +136,9 @@ enum {
 
 /** What a row with NaN, +inf or nothing but -inf does. */
 enum {
-    CADFT_NONFINITE_ERROR = 0, /**< CADFT_E_NONFINITE naming the row */
+    /** CADFT_E_NONFINITE naming the row. With several processes only those
+     *  that hold the row fail. */
+    CADFT_NONFINITE_ERROR = 0,
     CADFT_NONFINITE_SKIP = 1   /**< its sample leaves the batch, counted */
 };
 
@@ -159,7 +164,8 @@ CADFT_API int32_t cadft_loss_set_f64(cadft_loss *loss, int32_t key,
 
 /** Set any knob from text: a name where the key has names, otherwise a
  *  number with a decimal point whatever the locale.
- *  Errors as cadft_loss_set_i64. */
+ *  Errors as cadft_loss_set_i64; CADFT_E_ARG also for no such name and no
+ *  number, CADFT_E_NULL, CADFT_E_NOMEM. */
 CADFT_API int32_t cadft_loss_set_str(cadft_loss *loss, int32_t key,
                                      const char *value, cadft_error *error);
 
@@ -191,7 +197,8 @@ CADFT_API int32_t cadft_loss_key(const char *name, int32_t *key,
                                  cadft_error *error);
 
 /** The host's own coefficient for CADFT_OBJECTIVE_HOST, instead of an array
- *  in the batch. Called once per observed micro-batch with the rows' NLL,
+ *  in the batch. Called whenever a micro-batch's rows are read (by observe,
+ *  by the import of ROW_SUM, by grad with micro -1) with the rows' NLL,
  *  probability and entropy, [rows] each (0 for rows that do not count);
  *  writes finite k [rows] and returns 0, anything else fails the call with
  *  CADFT_E_CALLBACK. It must not call the same loss. */
@@ -287,8 +294,9 @@ cadft_sample_ids_position_ids(const cadft_tensor *position_ids,
 /* --------------------------------------------------------------- report */
 
 /** What a step did. Sums and means are over the global batch as far as this
- *  loss knows it: its own rows and samples, plus what was imported. Filled
- *  up to the smaller of both struct sizes. */
+ *  loss knows it: its own rows and samples, plus what was imported (counts by
+ *  MOMENTS, the rest by REPORT). Filled up to the smaller of both struct
+ *  sizes. */
 typedef struct cadft_loss_report {
     uint32_t struct_size; /**< sizeof(cadft_loss_report), set by the caller */
     uint32_t reserved;
@@ -319,15 +327,16 @@ typedef struct cadft_loss_report {
  *                   them; V columns, or only the valid ones. NULL: report
  *                   only.
  *  @param row_scale NULL, or [rows] floats. When given, `grad` gets the unit
- *                   gradient softmax - onehot in a single sweep over the
- *                   logits, and the true gradient of row r is
+ *                   gradient softmax - target (the one-hot label, or
+ *                   smoothed) in a single sweep over the logits, and the true gradient of row r is
  *                   row_scale[r] * grad[r]: for hosts that fold the scale
- *                   into their next matmul. Not with z-loss. With
+ *                   into their next matmul. Not with z-loss, nor with
+ *                   vocabulary shards. With
  *                   nonfinite=error a non-finite row is found when part of
  *                   grad may be written already.
  *  @param report    filled on success; may be NULL
  *  Errors: all of begin, observe, weigh, grad, end. On failure the loss is
- *  between steps again. */
+ *  between steps, unless it was inside one (CADFT_E_PHASE), which goes on. */
 CADFT_API int32_t cadft_loss_compute(cadft_loss *loss,
                                      const cadft_loss_batch *batch,
                                      int64_t n_samples,
@@ -348,7 +357,7 @@ CADFT_API int32_t cadft_loss_begin(cadft_loss *loss, int64_t n_samples,
 
 /** Read a micro-batch's logits (a forward without gradient) and remember
  *  O(rows) about it.
- *  @param unit_grad NULL, or where to write softmax - onehot in the same
+ *  @param unit_grad NULL, or where to write softmax - target in the same
  *                   sweep (see cadft_loss_compute: row_scale); the true
  *                   gradient is that times cadft_loss_get_rows(...,
  *                   CADFT_ROWS_SCALE) after weigh
@@ -385,11 +394,14 @@ CADFT_API int32_t cadft_loss_grad(cadft_loss *loss, int64_t micro,
                                   cadft_error *error);
 
 /** End the step: report, and running statistics of the next.
- *  Errors: CADFT_E_NULL, CADFT_E_PHASE, CADFT_E_TOO_NEW. */
+ *  Errors: CADFT_E_NULL, CADFT_E_PHASE (also: renormalise without the other
+ *  shards' weights), CADFT_E_ARG (report.struct_size). The step then goes
+ *  on. */
 CADFT_API int32_t cadft_loss_end(cadft_loss *loss, cadft_loss_report *report,
                                  cadft_error *error);
 
-/** Leave the step, if any, as if it had not begun. NULL allowed. */
+/** Leave the step, if any, as if it had not begun. NULL allowed; from a
+ *  callback of this loss it does nothing. */
 CADFT_API void cadft_loss_cancel(cadft_loss *loss);
 
 /* ------------------------------------------------------------ exchanges */
@@ -408,13 +420,13 @@ enum {
     /** SUM, [n_samples, 4]: sum of l, counting rows, rows with l = +inf,
      *  non-finite rows. Over the processes that share samples (sequence or
      *  context parallel), or over all processes: then ids are global and
-     *  CADFT_EXCHANGE_MOMENTS is not needed. After the last observe and
-     *  before weigh. */
+     *  CADFT_EXCHANGE_MOMENTS is not needed. Once before each weigh: nothing
+     *  may be observed between import and weigh. */
     CADFT_EXCHANGE_SAMPLES = 3,
     /** SUM, [shards, 6]: n, mean of c, M2 (sum of squared deviations),
      *  counting rows, skipped, infinite samples. Data parallel: over
      *  processes that have different samples; after SAMPLES, before weigh
-     *  (scope exact) or end. */
+     *  (scope exact) or end. Nothing may be observed after its import. */
     CADFT_EXCHANGE_MOMENTS = 4,
     /** SUM, [shards, 2]: n, sum of w. Data parallel with renormalise: after
      *  weigh, before the first grad; same processes as MOMENTS. */
@@ -441,18 +453,22 @@ CADFT_API int32_t cadft_loss_export(cadft_loss *loss, int32_t kind,
  *  exported changes nothing.
  *  @param values [count], as exported and reduced
  *  Errors: CADFT_E_NULL, CADFT_E_ARG (values that no export can have
- *  written), CADFT_E_SHAPE (count), CADFT_E_PHASE, CADFT_E_NONFINITE. */
+ *  written), CADFT_E_SHAPE (count), CADFT_E_PHASE, CADFT_E_LABEL (a label in
+ *  no shard or in two). At ROW_SUM also CADFT_E_NONFINITE and
+ *  CADFT_E_CALLBACK, after which the micro-batch is not part of the step; on
+ *  any other error the exchange stays due. */
 CADFT_API int32_t cadft_loss_import(cadft_loss *loss, int32_t kind,
                                     const double *values, size_t count,
                                     cadft_error *error);
 
 /* --------------------------------------------------- per-row, per-sample */
 
-/** Per-row arrays, [rows] of one micro-batch; 0 at rows that do not count. */
+/** Per-row arrays, [rows] of one micro-batch; 0 at rows that do not count,
+ *  NaN (scale 0) at non-finite rows, p and k 0 where l is +inf. */
 enum {
     CADFT_ROWS_NLL = 1,     /**< l, nats */
     CADFT_ROWS_P = 2,       /**< exp(-l) */
-    CADFT_ROWS_ENTROPY = 3, /**< H, nats; only with objectives eaft, host */
+    CADFT_ROWS_ENTROPY = 3, /**< H, nats; 0 without objective eaft or host */
     CADFT_ROWS_K = 4,       /**< token coefficient k */
     CADFT_ROWS_SCALE = 5    /**< a_r * k_r * grad_scale, after weigh */
 };

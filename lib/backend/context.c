@@ -74,26 +74,34 @@ struct wanted {
     cadft_parallel parallel;
 };
 
+/* Reads all of them even after an error, so that each destroy can run. */
 static int32_t read_bundles(struct wanted *w, cadft_error *error)
 {
-    int32_t status = CADFT_OK;
-    if (w->desc.allocator)
-        status = cadft__struct_in(&w->allocator, sizeof w->allocator,
-                                  w->desc.allocator, sizeof w->allocator,
-                                  "allocator", error);
-    if (!status && w->desc.log)
-        status = cadft__struct_in(&w->log, sizeof w->log, w->desc.log,
-                                  sizeof w->log, "log", error);
-    if (!status && w->desc.parallel)
-        status = cadft__struct_in(&w->parallel, sizeof w->parallel,
-                                  w->desc.parallel, sizeof w->parallel,
-                                  "parallel", error);
-    return status;
+    const cadft_context_desc *d = &w->desc;
+    cadft_error more;
+    int32_t a = CADFT_OK, b = CADFT_OK, c = CADFT_OK;
+    more = *error;
+    if (d->allocator)
+        a = cadft__struct_in(&w->allocator, sizeof w->allocator, d->allocator,
+                             CADFT__SIZE_TO(cadft_allocator, destroy),
+                             "allocator", error);
+    if (d->log)
+        b = cadft__struct_in(&w->log, sizeof w->log, d->log,
+                             CADFT__SIZE_TO(cadft_log, destroy), "log", a ? &more : error);
+    if (d->parallel)
+        c = cadft__struct_in(&w->parallel, sizeof w->parallel, d->parallel,
+                             CADFT__SIZE_TO(cadft_parallel, destroy),
+                             "parallel",
+                             a || b ? &more : error);
+    return a ? a : b ? b : c;
 }
 
 static int32_t check_desc(const struct wanted *w, cadft_error *error)
 {
     const cadft_context_desc *d = &w->desc;
+    if (w->allocator.reserved)
+        return cadft__fail(error, CADFT_E_TOO_NEW,
+                           "allocator.reserved is not 0");
     if (d->allocator && (!w->allocator.alloc || !w->allocator.free))
         return cadft__fail(error, CADFT_E_NULL,
                            "allocator.alloc or allocator.free is NULL");
@@ -136,10 +144,9 @@ static int32_t open_device(cadft_context *context, const char *options,
     };
     status = context->backend->open(&context->host, options, &context->device,
                                     error);
-    if (status && !error->message[0])
-        cadft__fail(error, status, "backend %s could not open a device",
-                    context->backend->name);
-    return status;
+    if (status)
+        context->device = NULL;
+    return cadft__slot_status(status, "open", error);
 }
 
 static int32_t start(cadft_context *context, const struct wanted *w,
@@ -211,20 +218,26 @@ int32_t cadft_context_create(const cadft_context_desc *desc,
     struct wanted w;
     cadft_error own;
     int before = errno;
-    int32_t status = cadft__error_enter(error, &own);
+    int32_t status = cadft__error_enter(error, &own), read = CADFT_OK;
     memset(&w, 0, sizeof w);
     if (out)
         *out = NULL;
-    if (!status && desc)
-        status = cadft__struct_in(&w.desc, sizeof w.desc, desc,
-                                  sizeof w.desc, "desc", &own);
-    if (!status) {
-        status = read_bundles(&w, &own);
-        if (!status && !out)
-            status = cadft__fail(&own, CADFT_E_NULL, "out is NULL");
-        if (status)
-            destroy_bundles(&w);
+    if (desc)
+        read = cadft__struct_in(
+            &w.desc, sizeof w.desc, desc,
+            CADFT__SIZE_TO(cadft_context_desc, backend_options), "desc",
+            &own);
+    if (desc && (!read || read == CADFT_E_TOO_NEW)) {
+        cadft_error later = own;
+        int32_t bundles = read_bundles(&w, read ? &later : &own);
+        read = read ? read : bundles;
     }
+    if (!status)
+        status = read;
+    if (!status && !out)
+        status = cadft__fail(&own, CADFT_E_NULL, "out is NULL");
+    if (status)
+        destroy_bundles(&w);
     if (!status)
         status = create(&w, out, &own);
     errno = before;

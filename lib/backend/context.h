@@ -43,10 +43,9 @@ int32_t cadft__text_out(const char *text, char *buffer, size_t capacity,
 int32_t cadft__backend_find(const char *name, const cadft_backend **out,
                             cadft_error *error);
 
-/* Does the table have this optional slot? */
-#define CADFT__HAS_SLOT(backend, slot)                      \
-    ((backend)->struct_size >= offsetof(cadft_backend, slot) + \
-                                   sizeof((backend)->slot) &&  \
-     (backend)->slot)
+/* What a slot returned, made fit to be returned to the host: no positive
+ * status, no failure without a sentence. */
+int32_t cadft__slot_status(int32_t status, const char *slot,
+                           cadft_error *error);
 
 #endif

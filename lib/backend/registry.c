@@ -69,9 +69,7 @@ static int32_t load_plugin(const char *path, const cadft_backend **out,
     memcpy(&query, &symbol, sizeof query);
     status = query(out, error);
     if (status)
-        return cadft__fail(error, CADFT_E_BACKEND,
-                           "plug-in %s refused with %s", path,
-                           cadft_status_string(status));
+        return cadft__slot_status(status, CADFT_BACKEND_QUERY, error);
     return check_table(*out, path, error);
 }
 

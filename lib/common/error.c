@@ -59,11 +59,16 @@ int32_t cadft__fail(cadft_error *error, int32_t status, const char *format,
     return status;
 }
 
+static int is_error_struct(const cadft_error *theirs)
+{
+    return theirs->struct_size >= sizeof *theirs &&
+           theirs->struct_size <= STRUCT_SIZE_LIMIT;
+}
+
 int32_t cadft__error_enter(const cadft_error *theirs, cadft_error *ours)
 {
     *ours = (cadft_error){sizeof *ours, CADFT_OK, {0}};
-    if (theirs && (theirs->struct_size < sizeof *ours ||
-                   theirs->struct_size > STRUCT_SIZE_LIMIT))
+    if (theirs && !is_error_struct(theirs))
         return CADFT_E_ARG; /* nowhere to say why */
     return CADFT_OK;
 }
@@ -71,7 +76,7 @@ int32_t cadft__error_enter(const cadft_error *theirs, cadft_error *ours)
 int32_t cadft__error_leave(cadft_error *theirs, const cadft_error *ours,
                            int32_t status)
 {
-    if (!theirs)
+    if (!theirs || !is_error_struct(theirs))
         return status;
     theirs->code = status;
     if (status == CADFT_OK)
@@ -85,6 +90,7 @@ int32_t cadft__struct_in(void *to, size_t size, const void *from, size_t least,
                          const char *name, cadft_error *error)
 {
     uint32_t given;
+    memset(to, 0, size);
     if (!from)
         return cadft__fail(error, CADFT_E_NULL, "%s is NULL", name);
     memcpy(&given, from, sizeof given);
@@ -93,13 +99,12 @@ int32_t cadft__struct_in(void *to, size_t size, const void *from, size_t least,
                            "%s.struct_size is %u, expected sizeof the struct "
                            "(%zu in this library)",
                            name, given, size);
+    memcpy(to, from, given < size ? given : size);
     for (size_t i = size; i < given; i++)
         if (((const unsigned char *)from)[i])
             return cadft__fail(error, CADFT_E_TOO_NEW,
                                "%s uses a field at byte %zu that this "
                                "library (struct of %zu bytes) does not know",
                                name, i, size);
-    memset(to, 0, size);
-    memcpy(to, from, given < size ? given : size);
     return CADFT_OK;
 }

@@ -5,7 +5,10 @@
 
 #include "common/error.h"
 
-enum { NDIM_LIMIT = 16 };
+enum {
+    NDIM_LIMIT = 16,
+    TENSOR_LEAST = CADFT__SIZE_TO(cadft_tensor, byte_offset)
+};
 
 size_t cadft__dtype_size(int32_t dtype)
 {
@@ -51,7 +54,7 @@ static int32_t tensor_init(cadft_tensor *tensor, uint32_t struct_size,
 {
     if (!tensor)
         return cadft__fail(error, CADFT_E_NULL, "tensor is NULL");
-    if (struct_size != sizeof *tensor)
+    if (struct_size < TENSOR_LEAST || struct_size > 4096)
         return cadft__fail(error, CADFT_E_ARG,
                            "struct_size is %u, expected %zu", struct_size,
                            sizeof *tensor);
@@ -64,8 +67,8 @@ static int32_t tensor_init(cadft_tensor *tensor, uint32_t struct_size,
                            "ndim is %d, expected 1 to %d", ndim, NDIM_LIMIT);
     if (!shape)
         return cadft__fail(error, CADFT_E_NULL, "shape is NULL");
-    memset(tensor, 0, sizeof *tensor);
-    tensor->struct_size = sizeof *tensor;
+    memset(tensor, 0, struct_size);
+    tensor->struct_size = struct_size;
     tensor->data = data;
     tensor->device_type = CADFT_DEVICE_CPU;
     tensor->ndim = ndim;
@@ -162,7 +165,8 @@ int32_t cadft__tensor_matrix(const cadft_tensor *tensor, int matrix,
 {
     cadft_tensor t;
     int32_t leading,
-        status = cadft__struct_in(&t, sizeof t, tensor, sizeof t, name, error);
+        status = cadft__struct_in(&t, sizeof t, tensor, TENSOR_LEAST, name,
+                                  error);
     if (status)
         return status;
     if (t.reserved || t.flags)

@@ -88,6 +88,8 @@ static void stats_of_row(const struct job *job, int64_t r,
     to[CADFT_STAT_SUM_T] = stats->sum_t;
     to[CADFT_STAT_SUM_Z] = stats->sum_z;
     to[CADFT_STAT_UNMASKED] = (double)stats->unmasked;
+    to[CADFT_STAT_RATE] = stats->rate;
+    to[CADFT_STAT_STRIDE - 1] = 0;
 }
 
 static void grad_of_row(const struct job *job, int64_t r,

@@ -46,8 +46,8 @@ static int32_t fetch(cadft_loss *loss, const cadft__matrix *m, void *stream,
     if (status)
         return status;
     *out = *staging;
-    return context->backend->copy_out(context->device, stream, *staging, from,
-                                      cadft__matrix_span(m), error);
+    return cadft__device_out(context, stream, *staging, from,
+                             cadft__matrix_span(m), error);
 }
 
 static int32_t check_rows(const cadft__matrix *m, int64_t rows,
@@ -272,8 +272,9 @@ int32_t cadft__batch_read(cadft_loss *loss, const cadft_loss_batch *theirs,
                           cadft__batch *out, cadft_error *error)
 {
     cadft_loss_batch t;
-    int32_t status = cadft__struct_in(&t, sizeof t, theirs, sizeof t, "batch",
-                                      error);
+    int32_t status = cadft__struct_in(
+        &t, sizeof t, theirs, CADFT__SIZE_TO(cadft_loss_batch, stream),
+        "batch", error);
     if (status)
         return status;
     *out = (cadft__batch){.stream = t.stream};
@@ -315,12 +316,16 @@ cadft_loss_rows cadft__batch_rows(const cadft_loss *loss,
 
 /* -------------------------------------------------------------- gradient */
 
-/* Either the very same rows, or no byte in common. */
+/* Either the very same rows, or no byte in common. Off the host a base is a
+ * handle, and only offsets from the same one can be compared. */
 static int32_t check_alias(const cadft__matrix *z, const cadft__matrix *g,
                            cadft_error *error)
 {
-    uintptr_t a = (uintptr_t)z->base + (uintptr_t)z->offset;
-    uintptr_t b = (uintptr_t)g->base + (uintptr_t)g->offset;
+    int host = is_host(z->device_type);
+    uint64_t a = z->offset + (host ? (uintptr_t)z->base : 0);
+    uint64_t b = g->offset + (host ? (uintptr_t)g->base : 0);
+    if (!host && z->base != g->base)
+        return CADFT_OK;
     if (cadft__matrix_span(z) == 0 || cadft__matrix_span(g) == 0)
         return CADFT_OK;
     if (a + cadft__matrix_span(z) <= b || b + cadft__matrix_span(g) <= a)

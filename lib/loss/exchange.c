@@ -9,8 +9,8 @@
 /* Fields of ROW_SUM. The maximum over all shards is z*; a shard's part is
  * relative to it, so that sums are plain. */
 enum {
-    SUM_REST,     /* sum of exp(z - z*), without the shard's own maximum */
-    SUM_PEAK,     /* exp(own maximum - z*): 1 in the shard that has z* */
+    SUM_REST,     /* sum of exp(z - z*), without z* itself once a shard */
+    SUM_TOPS,     /* 1 in a shard that attains z* */
     SUM_Z_LABEL,
     SUM_OWNERS,   /* 1 in the shard that has the label */
     SUM_T,        /* sum of exp(z - z*) (z* - z) */
@@ -48,6 +48,7 @@ static void export_row_sum(const cadft_loss *loss, double *out)
     for (int64_t r = 0; r < loss->step.open.rows; r++, out += SUM_FIELDS) {
         const double *s = stat_of(loss, r);
         double own = s[CADFT_STAT_Z_MAX], star = loss->scratch.row_max[r];
+        double rate = s[CADFT_STAT_RATE] != 0 ? s[CADFT_STAT_RATE] : 1, down;
         int label = loss->scratch.labels[r] >= 0;
         memset(out, 0, SUM_FIELDS * sizeof *out);
         if (!counts(loss, r))
@@ -60,11 +61,11 @@ static void export_row_sum(const cadft_loss *loss, double *out)
                 out[SUM_Z_LABEL] = 0; /* the row is lost anyway */
             continue;
         }
-        out[SUM_PEAK] = exp(own - star);
-        out[SUM_REST] = s[CADFT_STAT_SUM_REST] * out[SUM_PEAK];
-        out[SUM_T] = out[SUM_PEAK] *
-                     (s[CADFT_STAT_SUM_T] +
-                      (star - own) * (1 + s[CADFT_STAT_SUM_REST]));
+        down = exp(rate * (own - star));
+        out[SUM_TOPS] = own == star;
+        out[SUM_REST] = down * (s[CADFT_STAT_SUM_REST] + (own != star));
+        out[SUM_T] = down * (s[CADFT_STAT_SUM_T] +
+                             (star - own) * (1 + s[CADFT_STAT_SUM_REST]));
         out[SUM_Z] = s[CADFT_STAT_SUM_Z];
         out[SUM_UNMASKED] = s[CADFT_STAT_UNMASKED];
     }
@@ -106,6 +107,12 @@ static int32_t check_row_sum(const cadft_loss *loss, int64_t r,
                                "values[%lld] is %g, expected a sum of what "
                                "was exported",
                                (long long)(r * SUM_FIELDS + f), v[f]);
+    if (v[SUM_TOPS] < 1 && v[SUM_BAD] == 0 &&
+        loss->scratch.row_max[r] > -INFINITY)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "no shard of row %lld has its maximum %g, which "
+                           "ROW_MAX gave",
+                           (long long)r, loss->scratch.row_max[r]);
     if (v[SUM_OWNERS] != 1)
         return cadft__fail(error, CADFT_E_LABEL,
                            "label %.0f of row %lld lies in %g shards, "
@@ -134,7 +141,7 @@ static int32_t import_row_sum(cadft_loss *loss, const double *values,
         double *s = loss->scratch.stats + r * CADFT_STAT_STRIDE;
         s[CADFT_STAT_Z_MAX] =
             v[SUM_BAD] > 0 ? NAN : loss->scratch.row_max[r];
-        s[CADFT_STAT_SUM_REST] = v[SUM_REST] + (v[SUM_PEAK] - 1);
+        s[CADFT_STAT_SUM_REST] = v[SUM_REST] + (v[SUM_TOPS] - 1);
         s[CADFT_STAT_Z_LABEL] = v[SUM_Z_LABEL];
         s[CADFT_STAT_SUM_T] = v[SUM_T];
         s[CADFT_STAT_SUM_Z] = v[SUM_Z];
@@ -151,10 +158,14 @@ static int32_t import_row_sum(cadft_loss *loss, const double *values,
 
 /* --------------------------------------------------------------- samples */
 
+/* Zeros for samples that an earlier weigh has settled: their sums may be
+ * reduced already. */
 static void export_samples(const cadft_loss *loss, double *out)
 {
     for (int64_t i = 0; i < loss->step.n_samples; i++) {
-        const cadft__sums *s = &loss->step.samples[i].sums;
+        const cadft__sample *sample = &loss->step.samples[i];
+        const cadft__sums zero = {0, 0, 0, 0}, *s = sample->weighed ? &zero
+                                                           : &sample->sums;
         *out++ = s->l;
         *out++ = s->rows;
         *out++ = s->infinite;
@@ -187,12 +198,18 @@ static int32_t import_samples(cadft_loss *loss, const double *values,
     int32_t status = CADFT_OK;
     int64_t n = loss->step.n_samples;
     for (int64_t i = 0; !status && i < n; i++)
-        status = check_sample(loss, i, values + i * SAMPLE_FIELDS, error);
-    for (int64_t i = 0; !status && i < n; i++) {
+        if (!loss->step.samples[i].weighed)
+            status = check_sample(loss, i, values + i * SAMPLE_FIELDS, error);
+    if (status)
+        return status;
+    for (int64_t i = 0; i < n; i++) {
         const double *v = values + i * SAMPLE_FIELDS;
-        loss->step.samples[i].sums = (cadft__sums){v[0], v[1], v[2], v[3]};
+        if (!loss->step.samples[i].weighed)
+            loss->step.samples[i].sums =
+                (cadft__sums){v[0], v[1], v[2], v[3]};
     }
-    return status;
+    loss->step.imported_samples = 1;
+    return CADFT_OK;
 }
 
 /* ------------------------------------------------- slots: [shards, fields] */
@@ -334,6 +351,10 @@ static int32_t check_phase(const cadft_loss *loss, int32_t kind,
         step->phase != PHASE_OBSERVE && exact)
         return cadft__fail(error, CADFT_E_PHASE,
                            "weigh has used the statistics already");
+    if (kind == CADFT_EXCHANGE_SAMPLES && step->imported_samples)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "samples were imported already since the last "
+                           "weigh; a second sum would count them twice");
     if (kind == CADFT_EXCHANGE_WEIGHTS && step->graded)
         return cadft__fail(error, CADFT_E_PHASE,
                            "a gradient was already written with the weights");

@@ -109,9 +109,9 @@ static int32_t send(cadft_loss *loss, const cadft__batch *batch,
     status = cadft__labels_in(loss, batch, rows, keep, labels, error);
     if (status)
         return status;
-    return context->backend->copy_in(
-        context->device, batch->stream, coef, out,
-        (uint64_t)n * CADFT_COEF_STRIDE * sizeof *out, error);
+    return cadft__device_in(context, batch->stream, coef, out,
+                            (uint64_t)n * CADFT_COEF_STRIDE * sizeof *out,
+                            error);
 }
 
 static int32_t check_phase(const cadft_loss *loss, cadft_error *error)
@@ -163,16 +163,16 @@ int32_t cadft__grad(cadft_loss *loss, int64_t micro,
     if (!status)
         status = check_weighed(loss, rows, batch.logits.rows, error);
     if (!status)
-        status = cadft__device_arrays(loss, batch.logits.rows, &labels, &stats,
-                                      &coef, error);
+        status = cadft__scratch_arrays(loss, &batch, &labels, &stats, &coef,
+                                       error);
     if (!status)
         status = send(loss, &batch, rows, labels, coef, error);
     if (status)
         return status;
     view = cadft__batch_rows(loss, &batch, labels);
     loss->step.graded = 1;
-    return context->backend->loss_row_grad(context->device, batch.stream,
-                                           &view, coef, &out, error);
+    return cadft__device_row_grad(context, batch.stream, &view, coef, &out,
+                                  error);
 }
 
 int32_t cadft_loss_grad(cadft_loss *loss, int64_t micro,

@@ -91,9 +91,7 @@ static void free_arrays(cadft_loss *loss)
     cadft__free(m, s->wide, c[6] * sizeof *s->wide);
     cadft__free(m, s->row_max, c[7] * sizeof *s->row_max);
     cadft__free(m, s->rows, c[8] * sizeof *s->rows);
-    if (s->device)
-        loss->context->backend->mem_free(loss->context->device, s->device,
-                                         s->device_bytes);
+    cadft__device_free(loss->context, s->stream, s->device, s->device_bytes);
 }
 
 void cadft_loss_destroy(cadft_loss *loss)

@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 #include "cadft/loss.h"
-#include "backend/context.h"
+#include "backend/device.h"
 #include "common/tensor.h"
 #include "loss/compat.h"
 #include "loss/objective.h"
@@ -98,6 +98,7 @@ typedef struct cadft__step {
     cadft__micro *micro;
     size_t n_micro;
     cadft__micro open;          /* waits for its row exchanges */
+    int32_t imported_samples;   /* since the last weigh */
     int32_t imported_moments, imported_weights, imported_report;
     cadft__totals totals;       /* valid when imported_moments */
     cadft__totals used;         /* counts that the last weigh used */
@@ -119,6 +120,7 @@ typedef struct cadft__scratch {
     size_t capacity[9];
     void *device;    /* labels, then stats, then coef */
     uint64_t device_bytes;
+    void *stream;    /* the last one that used it */
 } cadft__scratch;
 
 struct cadft_loss {
@@ -173,10 +175,10 @@ cadft_loss_rows cadft__batch_rows(const cadft_loss *loss,
 
 /* ------------------------------------------------------------- observe */
 
-/* Device arrays of the scratch for `rows` rows. */
-int32_t cadft__device_arrays(cadft_loss *loss, int64_t rows,
-                             cadft_array *labels, cadft_array *stats,
-                             cadft_array *coef, cadft_error *error);
+/* Device arrays of the scratch for a batch. */
+int32_t cadft__scratch_arrays(cadft_loss *loss, const cadft__batch *batch,
+                              cadft_array *labels, cadft_array *stats,
+                              cadft_array *coef, cadft_error *error);
 
 /* Put the rows' labels on the device: columns of this shard, or
  * CADFT_ROW_NO_LABEL, or CADFT_ROW_SKIP where keep[r] is 0 (NULL: where the

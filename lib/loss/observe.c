@@ -13,27 +13,26 @@ static uint64_t round_up(uint64_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-int32_t cadft__device_arrays(cadft_loss *loss, int64_t rows,
-                             cadft_array *labels, cadft_array *stats,
-                             cadft_array *coef, cadft_error *error)
+int32_t cadft__scratch_arrays(cadft_loss *loss, const cadft__batch *batch,
+                              cadft_array *labels, cadft_array *stats,
+                              cadft_array *coef, cadft_error *error)
 {
     cadft_context *context = loss->context;
     cadft__scratch *s = &loss->scratch;
-    uint64_t n = (uint64_t)rows, a = round_up(n * sizeof(int32_t));
+    uint64_t n = (uint64_t)batch->logits.rows;
+    uint64_t a = round_up(n * sizeof(int32_t));
     uint64_t b = a + n * CADFT_STAT_STRIDE * sizeof(double);
     uint64_t c = b + n * CADFT_COEF_STRIDE * sizeof(double);
     if (c > s->device_bytes) {
         void *grown = NULL;
-        int32_t status =
-            context->backend->mem_alloc(context->device, c, &grown, error);
+        int32_t status = cadft__device_alloc(context, c, &grown, error);
         if (status)
             return status;
-        if (s->device)
-            context->backend->mem_free(context->device, s->device,
-                                       s->device_bytes);
+        cadft__device_free(context, s->stream, s->device, s->device_bytes);
         s->device = grown;
         s->device_bytes = c;
     }
+    s->stream = batch->stream;
     *labels = (cadft_array){s->device, 0};
     *stats = (cadft_array){s->device, a};
     *coef = (cadft_array){s->device, b};
@@ -57,9 +56,8 @@ int32_t cadft__labels_in(cadft_loss *loss, const cadft__batch *batch,
         else
             columns[r] = (int32_t)column;
     }
-    return context->backend->copy_in(context->device, batch->stream, labels,
-                                     columns, (uint64_t)n * sizeof *columns,
-                                     error);
+    return cadft__device_in(context, batch->stream, labels, columns,
+                            (uint64_t)n * sizeof *columns, error);
 }
 
 /* ---------------------------------------------------------- reading rows */
@@ -83,15 +81,14 @@ static int32_t unit_in_two(cadft_loss *loss, const cadft_loss_rows *view,
                            cadft_error *error)
 {
     cadft_context *context = loss->context;
-    const cadft_backend *backend = context->backend;
     cadft__scratch *s = &loss->scratch;
     uint64_t n = (uint64_t)batch->logits.rows;
     double e = loss->options.label_smoothing;
-    int32_t status = backend->loss_row_stats(context->device, batch->stream,
-                                             view, wanted(loss), stats, error);
+    int32_t status = cadft__device_row_stats(context, batch->stream, view,
+                                             wanted(loss), stats, error);
     if (!status)
-        status = backend->copy_out(context->device, batch->stream, s->stats,
-                                   stats, n * CADFT_STAT_STRIDE * 8, error);
+        status = cadft__device_out(context, batch->stream, s->stats, stats,
+                                   n * CADFT_STAT_STRIDE * 8, error);
     if (status)
         return status;
     for (uint64_t r = 0; r < n; r++) {
@@ -111,14 +108,14 @@ static int32_t unit_in_two(cadft_loss *loss, const cadft_loss_rows *view,
         if (!finite)
             s->labels[r] = CADFT_ROW_SKIP;
     }
-    status = backend->copy_in(context->device, batch->stream, view->labels,
-                              s->labels, n * sizeof *s->labels, error);
+    status = cadft__device_in(context, batch->stream, view->labels, s->labels,
+                              n * sizeof *s->labels, error);
     if (!status)
-        status = backend->copy_in(context->device, batch->stream, coef,
-                                  s->coef, n * CADFT_COEF_STRIDE * 8, error);
+        status = cadft__device_in(context, batch->stream, coef, s->coef,
+                                  n * CADFT_COEF_STRIDE * 8, error);
     if (!status)
-        status = backend->loss_row_grad(context->device, batch->stream, view,
-                                        coef, unit, error);
+        status = cadft__device_row_grad(context, batch->stream, view, coef,
+                                        unit, error);
     return status;
 }
 
@@ -144,14 +141,13 @@ int32_t cadft__read_rows(cadft_loss *loss, const cadft__batch *batch,
                          cadft_error *error)
 {
     cadft_context *context = loss->context;
-    const cadft_backend *backend = context->backend;
     int64_t n = batch->logits.rows;
     cadft_array labels, stats, coef;
     cadft_loss_rows view;
     int32_t status = reserve(loss, (size_t)n, error);
     if (!status)
-        status =
-            cadft__device_arrays(loss, n, &labels, &stats, &coef, error);
+        status = cadft__scratch_arrays(loss, batch, &labels, &stats, &coef,
+                                       error);
     if (status)
         return status;
     for (int64_t r = 0; r < n; r++)
@@ -162,18 +158,18 @@ int32_t cadft__read_rows(cadft_loss *loss, const cadft__batch *batch,
         return status;
     view = cadft__batch_rows(loss, batch, labels);
     if (!unit)
-        status = backend->loss_row_stats(context->device, batch->stream, &view,
+        status = cadft__device_row_stats(context, batch->stream, &view,
                                          wanted(loss), stats, error);
-    else if (CADFT__HAS_SLOT(backend, loss_row_unit))
-        status = backend->loss_row_unit(
-            context->device, batch->stream, &view, wanted(loss),
-            loss->options.label_smoothing, stats, unit, error);
+    else if (cadft__device_has_unit(context, view.dtype, unit->dtype))
+        status = cadft__device_row_unit(context, batch->stream, &view,
+                                        wanted(loss),
+                                        loss->options.label_smoothing, stats,
+                                        unit, error);
     else
         return unit_in_two(loss, &view, batch, stats, coef, unit, error);
     if (!status)
-        status = backend->copy_out(context->device, batch->stream,
-                                   loss->scratch.stats, stats,
-                                   (uint64_t)n * CADFT_STAT_STRIDE * 8,
+        status = cadft__device_out(context, batch->stream, loss->scratch.stats,
+                                   stats, (uint64_t)n * CADFT_STAT_STRIDE * 8,
                                    error);
     return status;
 }
@@ -303,6 +299,10 @@ static int32_t check_phase(const cadft_loss *loss, cadft_error *error)
         return cadft__fail(error, CADFT_E_PHASE,
                            "the row exchanges of the last micro-batch are "
                            "due before the next");
+    if (step->imported_samples || step->imported_moments)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "observe after SAMPLES or MOMENTS were imported: "
+                           "its rows would be missing from them");
     if (step->phase == PHASE_OBSERVE ||
         (step->phase == PHASE_GRAD &&
          loss->options.scope != CADFT_SCOPE_EXACT))

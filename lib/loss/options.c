@@ -135,17 +135,26 @@ static int32_t settable(cadft_loss *loss, int32_t key,
     return CADFT_OK;
 }
 
-static int32_t store(cadft_loss *loss, const struct knob *knob, double value,
-                     int64_t whole, cadft_error *error)
+static int32_t store_i64(cadft_loss *loss, const struct knob *knob,
+                         int64_t value, cadft_error *error)
+{
+    if (value < (int64_t)knob->smallest || value > (int64_t)knob->largest)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "%s is %lld, expected %lld to %lld", knob->name,
+                           (long long)value, (long long)knob->smallest,
+                           (long long)knob->largest);
+    *as_i64(&loss->options, knob) = value;
+    return CADFT_OK;
+}
+
+static int32_t store_f64(cadft_loss *loss, const struct knob *knob,
+                         double value, cadft_error *error)
 {
     if (!(value >= knob->smallest && value <= knob->largest))
         return cadft__fail(error, CADFT_E_ARG,
                            "%s is %.17g, expected %g to %g", knob->name,
                            value, knob->smallest, knob->largest);
-    if (knob->type == TYPE_I64)
-        *as_i64(&loss->options, knob) = whole;
-    else
-        *as_f64(&loss->options, knob) = value;
+    *as_f64(&loss->options, knob) = value;
     return CADFT_OK;
 }
 
@@ -171,7 +180,7 @@ int32_t cadft_loss_set_i64(cadft_loss *loss, int32_t key, int64_t value,
     if (!status)
         status = check_type(knob, TYPE_I64, &call.error);
     if (!status)
-        status = store(loss, knob, (double)value, value, &call.error);
+        status = store_i64(loss, knob, value, &call.error);
     return cadft__loss_leave(loss, error, &call, status);
 }
 
@@ -187,7 +196,7 @@ int32_t cadft_loss_set_f64(cadft_loss *loss, int32_t key, double value,
     if (!status)
         status = check_type(knob, TYPE_F64, &call.error);
     if (!status)
-        status = store(loss, knob, value, 0, &call.error);
+        status = store_f64(loss, knob, value, &call.error);
     return cadft__loss_leave(loss, error, &call, status);
 }
 
@@ -252,14 +261,12 @@ static int32_t set_str(cadft_loss *loss, int32_t key, const char *value,
     if (!value)
         return cadft__fail(error, CADFT_E_NULL, "value of %s is NULL",
                            knob->name);
-    if (knob->type == TYPE_F64)
+    if (knob->type == TYPE_F64) {
         status = parse_f64(knob, value, &number, error);
-    else
-        status = parse_i64(knob, value, &whole, error);
-    if (status)
-        return status;
-    return store(loss, knob, knob->type == TYPE_F64 ? number : (double)whole,
-                 whole, error);
+        return status ? status : store_f64(loss, knob, number, error);
+    }
+    status = parse_i64(knob, value, &whole, error);
+    return status ? status : store_i64(loss, knob, whole, error);
 }
 
 int32_t cadft_loss_set_str(cadft_loss *loss, int32_t key, const char *value,
@@ -412,6 +419,9 @@ int32_t cadft_loss_key(const char *name, int32_t *key, cadft_error *error)
 static int32_t set_coefficient(cadft_loss *loss, const cadft_coefficient *new,
                                cadft_error *error)
 {
+    if (new && new->reserved)
+        return cadft__fail(error, CADFT_E_TOO_NEW,
+                           "coefficient.reserved is not 0");
     if (new && !new->fn)
         return cadft__fail(error, CADFT_E_NULL, "coefficient.fn is NULL");
     if (loss->step.phase != PHASE_IDLE)
@@ -425,23 +435,30 @@ static int32_t set_coefficient(cadft_loss *loss, const cadft_coefficient *new,
     return CADFT_OK;
 }
 
+/* The host's destroy runs exactly once, also when the loss or the error
+ * struct is refused: so the bundle is read first. */
 int32_t cadft_loss_set_coefficient(cadft_loss *loss,
                                    const cadft_coefficient *coefficient,
                                    cadft_error *error)
 {
-    cadft_coefficient copy;
+    cadft_coefficient copy = {0};
+    cadft_error unread = {sizeof unread, CADFT_OK, {0}};
     cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    int32_t read = CADFT_OK, status;
     if (coefficient)
-        status = cadft__struct_in(&copy, sizeof copy, coefficient,
-                                  sizeof copy, "coefficient", &call.error);
+        read = cadft__struct_in(&copy, sizeof copy, coefficient,
+                                CADFT__SIZE_TO(cadft_coefficient, destroy),
+                                "coefficient", &unread);
+    status = cadft__loss_enter(loss, error, &call);
     if (!status) {
-        status =
-            set_coefficient(loss, coefficient ? &copy : NULL, &call.error);
-        if (status && coefficient && copy.destroy)
-            copy.destroy(copy.user);
+        status = read;
+        call.error = unread;
+        if (!status)
+            status = set_coefficient(loss, coefficient ? &copy : NULL,
+                                     &call.error);
+        cadft__loss_leave(loss, error, &call, status);
     }
-    return cadft__loss_leave(loss, error, &call, status);
+    if (status && copy.destroy)
+        copy.destroy(copy.user);
+    return status;
 }

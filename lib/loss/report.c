@@ -77,13 +77,14 @@ static int32_t report_out(const cadft_loss_report *ours,
                           cadft_loss_report *theirs, cadft_error *error)
 {
     uint32_t size = theirs->struct_size;
-    if (size < sizeof *ours || size > 4096)
+    size_t least = CADFT__SIZE_TO(cadft_loss_report, n_infinite);
+    if (size < least || size > 4096)
         return cadft__fail(error, CADFT_E_ARG,
                            "report.struct_size is %u, expected sizeof the "
                            "struct (%zu in this library)",
                            size, sizeof *ours);
     memcpy((char *)theirs + sizeof size, (const char *)ours + sizeof size,
-           sizeof *ours - sizeof size);
+           (size < sizeof *ours ? size : sizeof *ours) - sizeof size);
     return CADFT_OK;
 }
 
@@ -176,6 +177,8 @@ static double row_value(const cadft__row *row, int32_t what)
 {
     if (row->sample < 0)
         return 0;
+    if (isnan(row->l))
+        return NAN;
     switch (what) {
     case CADFT_ROWS_NLL:
         return row->l;

@@ -70,7 +70,8 @@ static int32_t load(cadft_loss *loss, const void *buffer, size_t size,
         return status;
     memcpy(values, words, sizeof values);
     if (!isfinite(values[0]) || !(values[1] >= 0) || !isfinite(values[1]) ||
-        !(values[2] >= 0) || values[2] != floor(values[2]))
+        !(values[2] >= 0) || values[2] > 0x1p53 ||
+        values[2] != floor(values[2]))
         return cadft__fail(error, CADFT_E_STATE,
                            "running statistics are (%g, %g) after %g steps, "
                            "which no step leaves behind",

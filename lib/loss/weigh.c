@@ -125,6 +125,7 @@ int32_t cadft__weigh(cadft_loss *loss, cadft_error *error)
                         : 1;
     }
     step->weighed = 1;
+    step->imported_samples = 0;
     step->phase = PHASE_GRAD;
     return CADFT_OK;
 }

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The per-ISA kernel table of the built-in CPU backend: one row of logits in,
+ * its softmax statistics or its gradient out.
+ *
+ * Contract shared by every kernel:
+ *  - plain pointers with the natural alignment of one element, nothing more;
+ *    never reads or writes outside [0, n) (it does prefetch past the end,
+ *    which cannot fault);
+ *  - single-threaded, no allocation, no errno, no change of the
+ *    floating-point environment, no mutable state: any number of threads may
+ *    call the same table, and splitting rows among them changes no bit;
+ *  - needs round-to-nearest, and subnormals not flushed (the C default);
+ *  - results are bit-identical on every table whose ISA has a fused
+ *    multiply-add (avx2, avx512, neon); the portable table `c` agrees with
+ *    them to about 1e-6.
+ */
+#ifndef CADFT_CPU_KERNELS_KERNELS_H
+#define CADFT_CPU_KERNELS_KERNELS_H
+
+#include <stdint.h>
+
+/* Storage types. bf16 and f16 are held as uint16_t bit patterns. */
+enum { CADFTK_F32 = 0, CADFTK_BF16 = 1, CADFTK_F16 = 2, CADFTK_DTYPES = 3 };
+
+/* Optional outputs of row_stats; each costs time, so ask only when needed. */
+enum { CADFTK_WANT_ENTROPY = 1, CADFTK_WANT_SUM = 2 };
+
+/*
+ * What one row (or one rank's columns of a row) says. `z` is the logit after
+ * the soft-cap, if any. The parts of a row split over ranks combine exactly:
+ *   M = max z_max;   S = sum over ranks (1 + sum_rest) exp(z_max - M)
+ *   logsumexp = M + log(S)
+ * With a single part, logsumexp = z_max + log1p(sum_rest) keeps its relative
+ * accuracy when the row is peaked (p -> 1, sum_rest -> 0), and so does
+ *   H = log1p(sum_rest) + sum_t / (1 + sum_rest).
+ */
+typedef struct cadftk_row_stats {
+    /* Largest logit. -inf if all are -inf or n == 0 (such a part has no
+     * "1 +": it contributes nothing). NaN if the row holds a NaN or a raw
+     * +inf anywhere; then sum_rest, sum_t and sum_z are NaN as well. */
+    double z_max;
+    /* Sum of exp(z - z_max) over all columns but ONE that attains z_max;
+     * >= 0, and 0 when z_max is -inf. Relative error below 4e-7 (1e-6 down
+     * to sum_rest = 1e-7). */
+    double sum_rest;
+    /* Logit at `label` (may be -inf); 0 when label < 0. */
+    double z_label;
+    /* WANT_ENTROPY: sum of exp(z - z_max) * (z_max - z) over the unmasked
+     * columns, >= 0; else 0. */
+    double sum_t;
+    /* WANT_SUM: sum of z over unmasked (z > -inf) columns, in float64, and
+     * how many these are; else 0. */
+    double sum_z;
+    double rate;     /* the sums are of exp(rate * (z - z_max)), |rate - 1|
+                        < 1e-7: see exp.h */
+    int64_t unmasked;
+} cadftk_row_stats;
+
+/*
+ * Gradient of one row:
+ *   g_v     = a * exp(z_v - lse) - c     for unmasked v != label
+ *   g_v     = exactly 0                  where z_v = -inf
+ *   g_label = at_label                   masked or not
+ * With a soft-cap every column, the label included, is further multiplied by
+ * the chain factor dz'/dz = 1 - (z'/cap)^2, which is 0 at a raw -inf.
+ *
+ * Rounded once to the output type, to nearest even (f16 may overflow to inf).
+ * Columns whose a * exp(...) would be subnormal in float32 count as 0.
+ * Absolute error below 4e-7 * |a| * exp(z_v - lse) before that rounding.
+ * A NaN logit gives a NaN; a logit above lse is the caller's error and gives
+ * an unspecified value in its own column only.
+ */
+typedef struct cadftk_row_grad {
+    double lse;      /* logsumexp of the whole row, other shards included */
+    double a;        /* coefficient of the softmax; 0 is allowed */
+    double c;        /* subtracted at unmasked columns; usually 0 */
+    double at_label; /* with respect to the (soft-capped) logit at `label` */
+    int64_t label;   /* column in [0, n), or -1: none in this row */
+    double softcap;  /* cap > 0: z' = cap * tanh(z / cap); 0: none */
+} cadftk_row_grad;
+
+/* z: [n] logits of the function's dtype; n >= 0; label in [0, n) or < 0. */
+typedef void cadftk_row_stats_fn(const void *z,
+                                 int64_t n,
+                                 int64_t label,
+                                 double softcap,
+                                 uint32_t want,
+                                 cadftk_row_stats *out);
+
+/* g: [n]; may be z itself when both have the same dtype, else disjoint. */
+typedef void cadftk_row_grad_fn(const void *z,
+                                void *g,
+                                int64_t n,
+                                const cadftk_row_grad *args);
+
+typedef struct cadftk_table {
+    const char *name; /* "c", "avx2", "avx512", "neon" */
+    cadftk_row_stats_fn *row_stats[CADFTK_DTYPES];
+    /* [dtype of z][0: g has the dtype of z, 1: g is float32] */
+    cadftk_row_grad_fn *row_grad[CADFTK_DTYPES][2];
+} cadftk_table;
+
+/* Each exists only in a build that has the ISA; see cpu/isa.h. */
+extern const cadftk_table cadftk_table_c;
+extern const cadftk_table cadftk_table_avx2;
+extern const cadftk_table cadftk_table_avx512;
+extern const cadftk_table cadftk_table_neon;
+
+/*
+ * For the kernel comparer only: e[i] = float32 kernel exp of z[i] (n floats),
+ * times 2^-shift, where shift = rint(reference * log2 e). Not in the table.
+ */
+typedef void
+cadftk_exp_probe_fn(const float *z, double *e, int64_t n, double reference);
+extern cadftk_exp_probe_fn cadftk_exp_probe_c, cadftk_exp_probe_avx2,
+    cadftk_exp_probe_avx512, cadftk_exp_probe_neon;
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sixteen float lanes, whatever the ISA: one zmm, two ymm, four NEON
+ * quadwords, or an array the compiler vectorises. The fused ISAs give the
+ * same bits because every helper is one IEEE operation per lane and the lane
+ * an element lands in depends only on its index and dtype.
+ *
+ *   vf   16 float        vi   16 uint32_t        vd   8 double
+ *
+ * Helpers, a, b, c of type vf unless said otherwise:
+ *   vf_fma(a, b, c) = a*b + c    vf_fnma(a, b, c) = c - a*b
+ *   vf_max(a, b)    = a > b ? a : b; a NaN in b comes through on every ISA
+ *   vf_pow2(t)      the low nine bits of t's pattern moved into the exponent
+ *   vf_any_gt(a, b) whether a > b in some lane
+ *   vf_keep_gt(a, b, x)  x where a > b, else +0
+ *   vd_lo(a), vd_hi(a)   lanes 0..7 and 8..15 widened
+ *
+ * 16-bit loads and stores. A bf16 pair is 32 consecutive elements; the even
+ * ones go to the first vf and the odd ones to the second, since that costs
+ * one operation each instead of a shuffle and a shift.
+ *   vf_load_bf16_pair, vf_store_bf16_pair, vf_load_bf16, vf_load_f16,
+ *   vf_store_f16
+ */
+#ifndef CADFT_CPU_KERNELS_LANES_H
+#define CADFT_CPU_KERNELS_LANES_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "cpu/kernels/convert.h"
+
+#define LANES 16
+
+#define CADFTK_PASTE_(a, b) a##_##b
+#define CADFTK_PASTE(a, b) CADFTK_PASTE_(a, b)
+/* row_stats_f32 -> row_stats_f32_avx2 */
+#define CADFTK_SYMBOL(name) CADFTK_PASTE(name, CADFTK_ISA)
+
+#if defined(CADFTK_LANES_AVX512)
+#include "cpu/kernels/lanes_avx512.h"
+#elif defined(CADFTK_LANES_AVX2)
+#include "cpu/kernels/lanes_avx2.h"
+#elif defined(CADFTK_LANES_NEON)
+#include "cpu/kernels/lanes_neon.h"
+#else
+#include "cpu/kernels/lanes_c.h"
+#endif
+
+/* a*b + c on doubles, fused exactly where the vector lanes are, so that the
+ * compiler may vectorise it and every fused ISA rounds alike. */
+INLINE double fma64(double a, double b, double c)
+{
+#if LANES_FUSED
+    return __builtin_fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* Largest lane, NaN lanes aside. */
+INLINE float vf_hmax(vf a)
+{
+    float x[LANES], m = -INFINITY;
+    vf_store(x, a);
+    for (int i = 0; i < LANES; i++)
+        m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+/* Sum of 16 double lanes by a fixed tree. */
+INLINE double vd_hsum(vd lo, vd hi)
+{
+    double x[8];
+    vd_store(x, vd_add(lo, hi));
+    return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
+}
+
+#endif

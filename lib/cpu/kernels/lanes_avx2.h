@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lanes on AVX2 + FMA + F16C: two ymm registers. See lanes.h. */
+#ifndef CADFT_CPU_KERNELS_LANES_AVX2_H
+#define CADFT_CPU_KERNELS_LANES_AVX2_H
+
+#include <immintrin.h>
+
+#define LANES_FUSED 1
+
+typedef struct {
+    __m256 a, b;
+} vf;
+
+typedef struct {
+    __m256d a, b;
+} vd;
+
+INLINE vf vf_pair(__m256 a, __m256 b)
+{
+    vf r = {a, b};
+    return r;
+}
+
+INLINE vf vf_set1(float x)
+{
+    return vf_pair(_mm256_set1_ps(x), _mm256_set1_ps(x));
+}
+
+INLINE vf vf_load(const float *p)
+{
+    return vf_pair(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8));
+}
+
+INLINE void vf_store(float *p, vf x)
+{
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+}
+
+INLINE vf vf_add(vf x, vf y)
+{
+    return vf_pair(_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b));
+}
+
+INLINE vf vf_sub(vf x, vf y)
+{
+    return vf_pair(_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b));
+}
+
+INLINE vf vf_fma(vf x, vf y, vf z)
+{
+    return vf_pair(_mm256_fmadd_ps(x.a, y.a, z.a),
+                   _mm256_fmadd_ps(x.b, y.b, z.b));
+}
+
+INLINE vf vf_fnma(vf x, vf y, vf z)
+{
+    return vf_pair(_mm256_fnmadd_ps(x.a, y.a, z.a),
+                   _mm256_fnmadd_ps(x.b, y.b, z.b));
+}
+
+INLINE vf vf_max(vf x, vf y)
+{
+    return vf_pair(_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b));
+}
+
+INLINE __m256 vf_pow2_half(__m256 t)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23));
+}
+
+INLINE vf vf_pow2(vf t)
+{
+    return vf_pair(vf_pow2_half(t.a), vf_pow2_half(t.b));
+}
+
+INLINE int vf_any_gt(vf x, vf y)
+{
+    __m256 a = _mm256_cmp_ps(x.a, y.a, _CMP_GT_OQ);
+    __m256 b = _mm256_cmp_ps(x.b, y.b, _CMP_GT_OQ);
+    return _mm256_movemask_ps(_mm256_or_ps(a, b)) != 0;
+}
+
+INLINE vf vf_keep_gt(vf x, vf y, vf v)
+{
+    __m256 a = _mm256_cmp_ps(x.a, y.a, _CMP_GT_OQ);
+    __m256 b = _mm256_cmp_ps(x.b, y.b, _CMP_GT_OQ);
+    return vf_pair(_mm256_and_ps(a, v.a), _mm256_and_ps(b, v.b));
+}
+
+INLINE __m256i load_256(const uint16_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+INLINE __m128i load_128(const uint16_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+INLINE __m256 bf16_even(__m256i x)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+}
+
+INLINE __m256 bf16_odd(__m256i x)
+{
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000u);
+    return _mm256_castsi256_ps(_mm256_and_si256(x, high));
+}
+
+INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
+{
+    __m256i x = load_256(p), y = load_256(p + 16);
+    *even = vf_pair(bf16_even(x), bf16_even(y));
+    *odd = vf_pair(bf16_odd(x), bf16_odd(y));
+}
+
+INLINE vf vf_load_bf16(const uint16_t *p)
+{
+    return vf_pair(bf16_even(_mm256_cvtepu16_epi32(load_128(p))),
+                   bf16_even(_mm256_cvtepu16_epi32(load_128(p + 8))));
+}
+
+/* Round to nearest even in the upper 16 bits; the lower ones are garbage. */
+INLINE __m256i bf16_round(__m256 v)
+{
+    __m256i x = _mm256_castps_si256(v);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(x, 16),
+                                   _mm256_set1_epi32(1));
+    x = _mm256_add_epi32(x, _mm256_set1_epi32(0x7fff));
+    return _mm256_add_epi32(x, odd);
+}
+
+INLINE void bf16_zip(uint16_t *p, __m256 even, __m256 odd)
+{
+    __m256i e = _mm256_srli_epi32(bf16_round(even), 16);
+    __m256i r = _mm256_blend_epi16(e, bf16_round(odd), 0xaa);
+    _mm256_storeu_si256((__m256i *)(void *)p, r);
+}
+
+INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
+{
+    bf16_zip(p, even.a, odd.a);
+    bf16_zip(p + 16, even.b, odd.b);
+}
+
+INLINE vf vf_load_f16(const uint16_t *p)
+{
+    return vf_pair(_mm256_cvtph_ps(load_128(p)),
+                   _mm256_cvtph_ps(load_128(p + 8)));
+}
+
+INLINE void vf_store_f16(uint16_t *p, vf x)
+{
+    __m128i *q = (__m128i *)(void *)p;
+    _mm_storeu_si128(q, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(q + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+
+INLINE vd vd_pair(__m256d a, __m256d b)
+{
+    vd r = {a, b};
+    return r;
+}
+
+INLINE vd vd_set1(double x)
+{
+    return vd_pair(_mm256_set1_pd(x), _mm256_set1_pd(x));
+}
+
+INLINE vd vd_wide(__m256 x)
+{
+    return vd_pair(_mm256_cvtps_pd(_mm256_castps256_ps128(x)),
+                   _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
+}
+
+INLINE vd vd_lo(vf x)
+{
+    return vd_wide(x.a);
+}
+
+INLINE vd vd_hi(vf x)
+{
+    return vd_wide(x.b);
+}
+
+INLINE vd vd_add(vd x, vd y)
+{
+    return vd_pair(_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b));
+}
+
+INLINE vd vd_mul(vd x, vd y)
+{
+    return vd_pair(_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b));
+}
+
+INLINE vd vd_fma(vd x, vd y, vd z)
+{
+    return vd_pair(_mm256_fmadd_pd(x.a, y.a, z.a),
+                   _mm256_fmadd_pd(x.b, y.b, z.b));
+}
+
+INLINE void vd_store(double *p, vd x)
+{
+    _mm256_storeu_pd(p, x.a);
+    _mm256_storeu_pd(p + 4, x.b);
+}
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lanes on AVX-512 (F, BW, DQ, VL): one zmm register. See lanes.h. */
+#ifndef CADFT_CPU_KERNELS_LANES_AVX512_H
+#define CADFT_CPU_KERNELS_LANES_AVX512_H
+
+#include <immintrin.h>
+
+#define LANES_FUSED 1
+
+typedef __m512 vf;
+typedef __m512d vd;
+
+INLINE vf vf_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+INLINE vf vf_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+INLINE void vf_store(float *p, vf x)
+{
+    _mm512_storeu_ps(p, x);
+}
+
+INLINE vf vf_add(vf x, vf y)
+{
+    return _mm512_add_ps(x, y);
+}
+
+INLINE vf vf_sub(vf x, vf y)
+{
+    return _mm512_sub_ps(x, y);
+}
+
+INLINE vf vf_fma(vf x, vf y, vf z)
+{
+    return _mm512_fmadd_ps(x, y, z);
+}
+
+INLINE vf vf_fnma(vf x, vf y, vf z)
+{
+    return _mm512_fnmadd_ps(x, y, z);
+}
+
+INLINE vf vf_max(vf x, vf y)
+{
+    return _mm512_max_ps(x, y);
+}
+
+INLINE vf vf_pow2(vf t)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23));
+}
+
+INLINE int vf_any_gt(vf x, vf y)
+{
+    return _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ) != 0;
+}
+
+INLINE vf vf_keep_gt(vf x, vf y, vf v)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, y, _CMP_GT_OQ), v);
+}
+
+INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
+    __m512i x = _mm512_loadu_si512(p);
+    *even = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+    *odd = _mm512_castsi512_ps(_mm512_and_si512(x, high));
+}
+
+INLINE vf vf_load_bf16(const uint16_t *p)
+{
+    __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+/* Round to nearest even in the upper 16 bits; the lower ones are garbage. */
+INLINE __m512i bf16_round(__m512 v)
+{
+    __m512i x = _mm512_castps_si512(v);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(x, 16),
+                                   _mm512_set1_epi32(1));
+    x = _mm512_add_epi32(x, _mm512_set1_epi32(0x7fff));
+    return _mm512_add_epi32(x, odd);
+}
+
+INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
+{
+    __m512i e = _mm512_srli_epi32(bf16_round(even), 16);
+    __m512i r = _mm512_mask_blend_epi16(0xaaaaaaaau, e, bf16_round(odd));
+    _mm512_storeu_si512(p, r);
+}
+
+INLINE vf vf_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(
+        _mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
+INLINE void vf_store_f16(uint16_t *p, vf x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p,
+                        _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+INLINE vd vd_set1(double x)
+{
+    return _mm512_set1_pd(x);
+}
+
+INLINE vd vd_lo(vf x)
+{
+    return _mm512_cvtps_pd(_mm512_castps512_ps256(x));
+}
+
+INLINE vd vd_hi(vf x)
+{
+    return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+}
+
+INLINE vd vd_add(vd x, vd y)
+{
+    return _mm512_add_pd(x, y);
+}
+
+INLINE vd vd_mul(vd x, vd y)
+{
+    return _mm512_mul_pd(x, y);
+}
+
+INLINE vd vd_fma(vd x, vd y, vd z)
+{
+    return _mm512_fmadd_pd(x, y, z);
+}
+
+INLINE void vd_store(double *p, vd x)
+{
+    _mm512_storeu_pd(p, x);
+}
+
+#endif

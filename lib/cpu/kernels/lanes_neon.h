@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lanes on AArch64 NEON: four quadwords. See lanes.h. */
+#ifndef CADFT_CPU_KERNELS_LANES_NEON_H
+#define CADFT_CPU_KERNELS_LANES_NEON_H
+
+#include <arm_neon.h>
+
+#define LANES_FUSED 1
+
+typedef struct {
+    float32x4_t q[4];
+} vf;
+
+typedef struct {
+    float64x2_t q[4];
+} vd;
+
+/* r.q[i] = expr for the four quadwords; the loops unroll completely. */
+#define QUADS(type, expr)                                                      \
+    do {                                                                       \
+        type r_;                                                               \
+        for (int i = 0; i < 4; i++)                                            \
+            r_.q[i] = (expr);                                                  \
+        return r_;                                                             \
+    } while (0)
+
+INLINE vf vf_set1(float x)
+{
+    QUADS(vf, vdupq_n_f32(x));
+}
+
+INLINE vf vf_load(const float *p)
+{
+    QUADS(vf, vld1q_f32(p + 4 * i));
+}
+
+INLINE void vf_store(float *p, vf x)
+{
+    for (int i = 0; i < 4; i++)
+        vst1q_f32(p + 4 * i, x.q[i]);
+}
+
+INLINE vf vf_add(vf x, vf y)
+{
+    QUADS(vf, vaddq_f32(x.q[i], y.q[i]));
+}
+
+INLINE vf vf_sub(vf x, vf y)
+{
+    QUADS(vf, vsubq_f32(x.q[i], y.q[i]));
+}
+
+INLINE vf vf_fma(vf x, vf y, vf z)
+{
+    QUADS(vf, vfmaq_f32(z.q[i], x.q[i], y.q[i]));
+}
+
+INLINE vf vf_fnma(vf x, vf y, vf z)
+{
+    QUADS(vf, vfmsq_f32(z.q[i], x.q[i], y.q[i]));
+}
+
+/* FMAX: a NaN in either operand comes through. Of two zeros it takes +0
+ * where x86 takes the second; no result depends on which. */
+INLINE vf vf_max(vf x, vf y)
+{
+    QUADS(vf, vmaxq_f32(x.q[i], y.q[i]));
+}
+
+INLINE vf vf_pow2(vf t)
+{
+    QUADS(vf,
+          vreinterpretq_f32_u32(
+              vshlq_n_u32(vreinterpretq_u32_f32(t.q[i]), 23)));
+}
+
+INLINE int vf_any_gt(vf x, vf y)
+{
+    uint32x4_t m = vdupq_n_u32(0);
+    for (int i = 0; i < 4; i++)
+        m = vorrq_u32(m, vcgtq_f32(x.q[i], y.q[i]));
+    return vmaxvq_u32(m) != 0;
+}
+
+INLINE vf vf_keep_gt(vf x, vf y, vf v)
+{
+    QUADS(vf,
+          vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(x.q[i], y.q[i]),
+                                          vreinterpretq_u32_f32(v.q[i]))));
+}
+
+INLINE uint32x4_t load_u32x4(const uint16_t *p)
+{
+    return vreinterpretq_u32_u16(vld1q_u16(p));
+}
+
+INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
+{
+    for (int i = 0; i < 4; i++) {
+        uint32x4_t x = load_u32x4(p + 8 * i);
+        even->q[i] = vreinterpretq_f32_u32(vshlq_n_u32(x, 16));
+        odd->q[i] =
+            vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff0000u)));
+    }
+}
+
+INLINE vf vf_load_bf16(const uint16_t *p)
+{
+    QUADS(vf, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16)));
+}
+
+/* Round to nearest even in the upper 16 bits; the lower ones are garbage. */
+INLINE uint32x4_t bf16_round(float32x4_t v)
+{
+    uint32x4_t x = vreinterpretq_u32_f32(v);
+    uint32x4_t odd = vandq_u32(vshrq_n_u32(x, 16), vdupq_n_u32(1));
+    return vaddq_u32(vaddq_u32(x, vdupq_n_u32(0x7fff)), odd);
+}
+
+INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
+{
+    for (int i = 0; i < 4; i++) {
+        uint32x4_t e = bf16_round(even.q[i]), o = bf16_round(odd.q[i]);
+        vst1q_u16(p + 8 * i, vreinterpretq_u16_u32(vsriq_n_u32(o, e, 16)));
+    }
+}
+
+INLINE vf vf_load_f16(const uint16_t *p)
+{
+    QUADS(vf, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i))));
+}
+
+INLINE void vf_store_f16(uint16_t *p, vf x)
+{
+    for (int i = 0; i < 4; i++)
+        vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.q[i])));
+}
+
+INLINE vd vd_set1(double x)
+{
+    QUADS(vd, vdupq_n_f64(x));
+}
+
+INLINE vd vd_wide(float32x4_t a, float32x4_t b)
+{
+    vd r = {{vcvt_f64_f32(vget_low_f32(a)),
+             vcvt_high_f64_f32(a),
+             vcvt_f64_f32(vget_low_f32(b)),
+             vcvt_high_f64_f32(b)}};
+    return r;
+}
+
+INLINE vd vd_lo(vf x)
+{
+    return vd_wide(x.q[0], x.q[1]);
+}
+
+INLINE vd vd_hi(vf x)
+{
+    return vd_wide(x.q[2], x.q[3]);
+}
+
+INLINE vd vd_add(vd x, vd y)
+{
+    QUADS(vd, vaddq_f64(x.q[i], y.q[i]));
+}
+
+INLINE vd vd_mul(vd x, vd y)
+{
+    QUADS(vd, vmulq_f64(x.q[i], y.q[i]));
+}
+
+INLINE vd vd_fma(vd x, vd y, vd z)
+{
+    QUADS(vd, vfmaq_f64(z.q[i], x.q[i], y.q[i]));
+}
+
+INLINE void vd_store(double *p, vd x)
+{
+    for (int i = 0; i < 4; i++)
+        vst1q_f64(p + 2 * i, x.q[i]);
+}
+
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Gradient of one row of logits: g_v = a exp(z_v - lse) - c, one load and one
+ * store per element, in place if asked. See kernels.h for the contract and
+ * exp.h for the exponential.
+ *
+ * All that depends on the row alone is settled in float64 first:
+ *   a exp(z - lse) = m 2^x * exp(z) 2^-R,   R = rint(lse L)
+ * with sqrt(2) <= |m| < 2 sqrt(2). m is multiplied into the polynomial and x
+ * into the exponent's bias. As p(f) >= 1/sqrt(2), what is left after the
+ * clamp (an exponent field >= 1) is at least 2^-126: nothing subnormal is
+ * ever formed, and every smaller entry is exactly 0.
+ */
+#include "cpu/kernels/exp.h"
+#include "cpu/kernels/slow.h"
+#include "cpu/kernels/span.h"
+
+typedef struct grad_row {
+    exp_poly poly;
+    vf magic, floor, minus_c, masked;
+} grad_row;
+
+/* Splits a into mantissa in [sqrt 2, 2 sqrt 2) and exponent; 0 stays 0. */
+static double grad_split(double a, int *exponent)
+{
+    double mag = fabs(a) * 0.70710678118654752440;
+    *exponent = 0;
+    if (mag < 0x1p-1000)
+        return 0.0;
+    *exponent = (int)(double_bits(mag) >> 52) - 1023;
+    return a * pow2_64(-(double)*exponent);
+}
+
+/* Returns 0 when the row needs the slow path. */
+INLINE int grad_prepare(const cadftk_row_grad *args, grad_row *r)
+{
+    if (!(fabs(args->lse) <= EXP_LIMIT) || !(fabs(args->a) < 0x1p100))
+        return 0;
+    double ref = exp_ref(args->lse);
+    int exponent;
+    double m = grad_split(args->a / exp_unit(args->lse, ref), &exponent);
+    r->poly = exp_poly_scaled(m);
+    r->magic = vf_set1(exp_magic(ref, 127 + exponent));
+    r->floor = vf_set1(exp_floor(ref, 127 + exponent));
+    /* 0 - c and not -c: adding +0 turns a -0 product into +0. */
+    r->minus_c = vf_set1((float)(0.0 - args->c));
+    r->masked = vf_set1(-INFINITY);
+    return 1;
+}
+
+/* x: logits in, gradient out, `count` (1 or 2) vectors. A column below the
+ * floor has scale +0, hence 0 - c; with_c says whether a masked one must be
+ * told from it. */
+INLINE void
+grad_step(int count, const grad_row *r, vf *x, const vf *lo, int with_c)
+{
+    vf z[2], p[2], scale[2];
+    EXP_EACH(count) z[k] = vf_max(r->floor, x[k]);
+    exp_parts(count, z, lo, r->magic, &r->poly, p, scale);
+    EXP_EACH(count) {
+        vf g = vf_fma(p[k], scale[k], r->minus_c);
+        x[k] = with_c ? vf_keep_gt(x[k], r->masked, g) : g;
+    }
+}
+
+INLINE void grad_span(
+    int in, int out, const grad_row *r, const void *z, void *g, int with_c)
+{
+    vf x[2];
+    if (in == out)
+        load_span(in, z, x, x + 1);
+    else
+        load_span_ordered(in, z, x, x + 1);
+    grad_step(2, r, x, NULL, with_c);
+    store_span(out, g, x[0], x[1]);
+}
+
+INLINE void grad_plain(int in,
+                       int out,
+                       const grad_row *row,
+                       const void *z,
+                       void *g,
+                       int64_t n,
+                       int with_c)
+{
+    const grad_row r = *row;
+    int64_t j = 0;
+    for (; j + SPAN <= n; j += SPAN) {
+        const void *p = element(in, z, j);
+        prefetch_span(in, p);
+        grad_span(in, out, &r, p, element_mut(out, g, j), with_c);
+    }
+    if (j < n) {
+        span_buffer from, to;
+        pad_span(in, &from, element(in, z, j), n - j);
+        grad_span(in, out, &r, &from, &to, with_c);
+        memcpy(element_mut(out, g, j), &to, (size_t)(n - j) * dtype_size(out));
+    }
+}
+
+/* Not inlined: the soft-cap's arithmetic dwarfs a switch over the dtype. */
+static void grad_capped(int in,
+                        int out,
+                        const grad_row *r,
+                        const void *z,
+                        void *g,
+                        int64_t n,
+                        double cap)
+{
+    cap_block b;
+    vf zero = vf_set1(0.0f);
+    for (int64_t j = 0; j < n; j += CAP_BLOCK) {
+        int count = n - j < CAP_BLOCK ? (int)(n - j) : CAP_BLOCK;
+        cap_load(in, &b, element(in, z, j), count, cap);
+        for (int i = 0; i < cap_vectors(count) * LANES; i += LANES) {
+            vf x = vf_load(b.hi + i), lo = vf_load(b.lo + i);
+            grad_step(1, r, &x, &lo, 0);
+            x = vf_fma(x, vf_load(b.chain + i), zero);
+            vf_store(b.hi + i, x);
+        }
+        for (int i = 0; i < count; i++)
+            store_one(out, element_mut(out, g, j), i, b.hi[i]);
+    }
+}
+
+INLINE void grad(int in,
+                 int out,
+                 const void *z,
+                 void *g,
+                 int64_t n,
+                 const cadftk_row_grad *args)
+{
+    grad_row r;
+    double chain = 1.0, cap = args->softcap;
+    if (args->label >= 0) /* before an in-place pass overwrites it */
+        (void)slow_logit(in, z, args->label, cap, &chain);
+    if (!grad_prepare(args, &r))
+        slow_grad(in, out, z, g, n, args);
+    else if (cap > 0.0)
+        grad_capped(in, out, &r, z, g, n, cap);
+    else if (args->c != 0.0)
+        grad_plain(in, out, &r, z, g, n, 1);
+    else
+        grad_plain(in, out, &r, z, g, n, 0);
+    if (args->label >= 0)
+        store_one(out, g, args->label, (float)(args->at_label * chain));
+}
+
+#define GRAD(suffix, in, out)                                                  \
+    cadftk_row_grad_fn CADFTK_SYMBOL(cadftk_row_grad_##suffix);                \
+    void CADFTK_SYMBOL(cadftk_row_grad_##suffix)(                              \
+        const void *z, void *g, int64_t n, const cadftk_row_grad *args)        \
+    {                                                                          \
+        grad(in, out, z, g, n, args);                                          \
+    }
+
+GRAD(f32, CADFTK_F32, CADFTK_F32)
+GRAD(bf16, CADFTK_BF16, CADFTK_BF16)
+GRAD(f16, CADFTK_F16, CADFTK_F16)
+GRAD(bf16_f32, CADFTK_BF16, CADFTK_F32)
+GRAD(f16_f32, CADFTK_F16, CADFTK_F32)

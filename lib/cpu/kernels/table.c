@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel table of one ISA; compiled with the same flags as the kernels. */
+#include "cpu/kernels/lanes.h"
+
+#define CADFTK_TEXT_(x) #x
+#define CADFTK_TEXT(x) CADFTK_TEXT_(x)
+
+#define STATS(suffix) CADFTK_SYMBOL(cadftk_row_stats_##suffix)
+#define GRAD(suffix) CADFTK_SYMBOL(cadftk_row_grad_##suffix)
+
+extern cadftk_row_stats_fn STATS(f32), STATS(bf16), STATS(f16);
+extern cadftk_row_grad_fn GRAD(f32), GRAD(bf16), GRAD(f16);
+extern cadftk_row_grad_fn GRAD(bf16_f32), GRAD(f16_f32);
+
+const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
+    .name = CADFTK_TEXT(CADFTK_ISA),
+    .row_stats =
+        {
+            [CADFTK_F32] = STATS(f32),
+            [CADFTK_BF16] = STATS(bf16),
+            [CADFTK_F16] = STATS(f16),
+        },
+    .row_grad =
+        {
+            [CADFTK_F32] = {GRAD(f32), GRAD(f32)},
+            [CADFTK_BF16] = {GRAD(bf16), GRAD(bf16_f32)},
+            [CADFTK_F16] = {GRAD(f16), GRAD(f16_f32)},
+        },
+};
