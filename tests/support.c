@@ -170,8 +170,8 @@ static void wire(support_batch *b)
     b->shape[1] = b->cols;
     b->strides[0] = b->cols;
     b->strides[1] = 1;
-    cadft_tensor_init(&b->logits, sizeof b->logits, b->z, b->dtype, 2,
-                      b->shape, b->strides, NULL);
+    cadft_tensor_init(&b->logits, sizeof b->logits, b->z, b->dtype, 2, b->shape,
+                      b->strides, NULL);
     cadft_tensor_init(&b->labels, sizeof b->labels, b->y, CADFT_DTYPE_I32, 1,
                       b->row_shape, NULL, NULL);
     cadft_tensor_init(&b->sample_ids, sizeof b->sample_ids, b->ids,
@@ -196,8 +196,8 @@ static support_batch *batch_alloc(int64_t rows, int64_t cols, int32_t dtype)
     return b;
 }
 
-support_batch *support_batch_new(int64_t rows, int64_t cols, int32_t dtype,
-                                 int64_t n_samples, double scale)
+support_batch *support_batch_new(
+    int64_t rows, int64_t cols, int32_t dtype, int64_t n_samples, double scale)
 {
     support_batch *b = batch_alloc(rows, cols, dtype);
     for (int64_t i = 0; i < rows * cols; i++)

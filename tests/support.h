@@ -21,9 +21,9 @@ double support_normal(void);
 int64_t support_below(int64_t n); /* [0, n) */
 
 /* Fail the test with the library's sentence unless status is as expected. */
-#define CHECK_STATUS(status, expected, err)                                  \
-    ck_assert_msg((status) == (expected), "status %s, expected %s: %s",      \
-                  cadft_status_string(status), cadft_status_string(expected), \
+#define CHECK_STATUS(status, expected, err)                                    \
+    ck_assert_msg((status) == (expected), "status %s, expected %s: %s",        \
+                  cadft_status_string(status), cadft_status_string(expected),  \
                   (err).message)
 #define CHECK_OK(status, err) CHECK_STATUS(status, CADFT_OK, err)
 
@@ -39,7 +39,7 @@ typedef struct support_batch {
     int64_t rows, cols;
     int64_t shape[2], row_shape[1];
     int64_t strides[2];
-    void *z;          /* logits in dtype */
+    void *z; /* logits in dtype */
     int32_t dtype;
     int32_t *y, *ids; /* [rows] */
     cadft_tensor logits, labels, sample_ids;
@@ -47,8 +47,8 @@ typedef struct support_batch {
 } support_batch;
 
 /* Random logits N(0, scale), labels, and ids 0..n_samples-1 in runs. */
-support_batch *support_batch_new(int64_t rows, int64_t cols, int32_t dtype,
-                                 int64_t n_samples, double scale);
+support_batch *support_batch_new(
+    int64_t rows, int64_t cols, int32_t dtype, int64_t n_samples, double scale);
 /* A copy of its own, to be cut or changed. */
 support_batch *support_batch_copy(const support_batch *from);
 void support_batch_free(support_batch *batch);

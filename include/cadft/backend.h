@@ -72,7 +72,9 @@ typedef struct cadft_backend_host {
     void (*free)(void *user, void *memory, size_t size, size_t align);
     /** Run fn(task, i, worker) for every i in [0, n); CADFT_OK or
      *  CADFT_E_THREADS. Not to be called from inside a task. */
-    int32_t (*parallel_for)(void *user, int64_t n, cadft_task_fn fn,
+    int32_t (*parallel_for)(void *user,
+                            int64_t n,
+                            cadft_task_fn fn,
                             void *task);
     /** Write a line to the context's log. */
     void (*log)(void *user, int32_t level, const char *text);
@@ -128,7 +130,7 @@ enum { CADFT_WANT_ENTROPY = 1, CADFT_WANT_SUM = 2 };
  *      g_label = LABEL
  *  each times the soft-cap's slope 1 - (z_v / cap)^2. */
 enum {
-    CADFT_COEF_LSE = 0,   /**< logsumexp of the whole row */
+    CADFT_COEF_LSE = 0, /**< logsumexp of the whole row */
     CADFT_COEF_A = 1,
     CADFT_COEF_C = 2,
     CADFT_COEF_LABEL = 3,
@@ -174,45 +176,67 @@ typedef struct cadft_backend {
     int32_t reserved;        /**< 0 */
 
     /** Open the device that `options` (may be NULL) asks for. */
-    int32_t (*open)(const cadft_backend_host *host, const char *options,
-                    cadft_device **out, cadft_error *error);
+    int32_t (*open)(const cadft_backend_host *host,
+                    const char *options,
+                    cadft_device **out,
+                    cadft_error *error);
     /** Close it; every buffer was freed before. */
     void (*close)(cadft_device *device);
     /** What it runs on, "avx2"; lives as long as the device. */
     const char *(*describe)(cadft_device *device);
     /** 1 if the operation takes these data types, else 0. */
-    int32_t (*supports)(cadft_device *device, int32_t op, int32_t in_dtype,
+    int32_t (*supports)(cadft_device *device,
+                        int32_t op,
+                        int32_t in_dtype,
                         int32_t out_dtype);
 
     /** Memory of the device, aligned to 64 bytes at offset 0. The library
      *  syncs the stream that used a block last before it frees it. */
-    int32_t (*mem_alloc)(cadft_device *device, uint64_t bytes, void **out,
+    int32_t (*mem_alloc)(cadft_device *device,
+                         uint64_t bytes,
+                         void **out,
                          cadft_error *error);
     void (*mem_free)(cadft_device *device, void *base, uint64_t bytes);
-    int32_t (*copy_in)(cadft_device *device, void *stream, cadft_array to,
-                       const void *from, uint64_t bytes, cadft_error *error);
-    int32_t (*copy_out)(cadft_device *device, void *stream, void *to,
-                        cadft_array from, uint64_t bytes, cadft_error *error);
+    int32_t (*copy_in)(cadft_device *device,
+                       void *stream,
+                       const cadft_array *to,
+                       const void *from,
+                       uint64_t bytes,
+                       cadft_error *error);
+    int32_t (*copy_out)(cadft_device *device,
+                        void *stream,
+                        void *to,
+                        const cadft_array *from,
+                        uint64_t bytes,
+                        cadft_error *error);
     /** Wait until everything enqueued on the stream is done. */
     int32_t (*sync)(cadft_device *device, void *stream, cadft_error *error);
 
     /** Statistics of rows; `want` is a set of CADFT_WANT_ bits; `stats` is
      *  float64 [rows, CADFT_STAT_STRIDE]. */
-    int32_t (*loss_row_stats)(cadft_device *device, void *stream,
-                              const cadft_loss_rows *rows, uint32_t want,
-                              cadft_array stats, cadft_error *error);
+    int32_t (*loss_row_stats)(cadft_device *device,
+                              void *stream,
+                              const cadft_loss_rows *rows,
+                              uint32_t want,
+                              const cadft_array *stats,
+                              cadft_error *error);
     /** Gradient of rows; `coef` is float64 [rows, CADFT_COEF_STRIDE]. */
-    int32_t (*loss_row_grad)(cadft_device *device, void *stream,
-                             const cadft_loss_rows *rows, cadft_array coef,
+    int32_t (*loss_row_grad)(cadft_device *device,
+                             void *stream,
+                             const cadft_loss_rows *rows,
+                             const cadft_array *coef,
                              const cadft_loss_grad_out *out,
                              cadft_error *error);
     /** Optional: statistics and the unit gradient of rows in one sweep,
      *  softmax - (1 - smoothing) onehot - smoothing / unmasked columns. The
      *  gradient of a row with NaN or +inf or without unmasked column is 0.
      *  Without it the library calls loss_row_stats and loss_row_grad. */
-    int32_t (*loss_row_unit)(cadft_device *device, void *stream,
-                             const cadft_loss_rows *rows, uint32_t want,
-                             double smoothing, cadft_array stats,
+    int32_t (*loss_row_unit)(cadft_device *device,
+                             void *stream,
+                             const cadft_loss_rows *rows,
+                             uint32_t want,
+                             double smoothing,
+                             const cadft_array *stats,
                              const cadft_loss_grad_out *out,
                              cadft_error *error);
 } cadft_backend;

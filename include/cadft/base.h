@@ -68,16 +68,16 @@ enum {
     CADFT_OK = 0,
 
     /* The caller's arguments. */
-    CADFT_E_NULL = -10,        /**< a required pointer is NULL */
-    CADFT_E_ARG = -11,         /**< a value is outside what is allowed */
-    CADFT_E_SHAPE = -12,       /**< shape, stride or length does not fit */
-    CADFT_E_DTYPE = -13,       /**< data type not accepted here */
-    CADFT_E_ALIGN = -14,       /**< address not aligned to its element */
-    CADFT_E_ALIAS = -15,       /**< buffers overlap in a way not allowed */
-    CADFT_E_DEVICE = -16,      /**< memory the backend cannot reach */
-    CADFT_E_TOO_NEW = -17,     /**< a struct asks for what we do not know */
-    CADFT_E_KEY = -18,         /**< unknown key, or wrong type for the key */
-    CADFT_E_SPACE = -19,       /**< the caller's buffer is too small */
+    CADFT_E_NULL = -10,    /**< a required pointer is NULL */
+    CADFT_E_ARG = -11,     /**< a value is outside what is allowed */
+    CADFT_E_SHAPE = -12,   /**< shape, stride or length does not fit */
+    CADFT_E_DTYPE = -13,   /**< data type not accepted here */
+    CADFT_E_ALIGN = -14,   /**< address not aligned to its element */
+    CADFT_E_ALIAS = -15,   /**< buffers overlap in a way not allowed */
+    CADFT_E_DEVICE = -16,  /**< memory the backend cannot reach */
+    CADFT_E_TOO_NEW = -17, /**< a struct asks for what we do not know */
+    CADFT_E_KEY = -18,     /**< unknown key, or wrong type for the key */
+    CADFT_E_SPACE = -19,   /**< the caller's buffer is too small */
 
     /* The order and combination of calls. */
     CADFT_E_PHASE = -30,       /**< call not allowed in this phase */
@@ -85,16 +85,16 @@ enum {
     CADFT_E_UNSUPPORTED = -32, /**< combination refused, never replaced */
 
     /* The data. */
-    CADFT_E_LABEL = -50,       /**< label outside the vocabulary */
-    CADFT_E_SAMPLE = -51,      /**< sample id outside the global batch */
-    CADFT_E_NONFINITE = -52,   /**< NaN, +inf or an empty row of logits */
-    CADFT_E_STATE = -53,       /**< saved state damaged or not ours */
+    CADFT_E_LABEL = -50,     /**< label outside the vocabulary */
+    CADFT_E_SAMPLE = -51,    /**< sample id outside the global batch */
+    CADFT_E_NONFINITE = -52, /**< NaN, +inf or an empty row of logits */
+    CADFT_E_STATE = -53,     /**< saved state damaged or not ours */
 
     /* The surroundings. */
-    CADFT_E_NOMEM = -70,       /**< the allocator returned NULL */
-    CADFT_E_THREADS = -71,     /**< threads or the host's parallel_for failed */
-    CADFT_E_BACKEND = -72,     /**< the backend failed or was refused */
-    CADFT_E_CALLBACK = -73     /**< a callback of the host reported failure */
+    CADFT_E_NOMEM = -70,   /**< the allocator returned NULL */
+    CADFT_E_THREADS = -71, /**< threads or the host's parallel_for failed */
+    CADFT_E_BACKEND = -72, /**< the backend failed or was refused */
+    CADFT_E_CALLBACK = -73 /**< a callback of the host reported failure */
 };
 
 /** Name of a status code, for example "CADFT_E_LABEL"; "unknown status" for
@@ -115,12 +115,12 @@ typedef struct cadft_error {
 /** Data types: DLPack's code, bits and lanes packed as
  *  code | bits << 8 | lanes << 16. Since 0.1. */
 enum {
-    CADFT_DTYPE_I32 = 0x12000,  /**< code 0 (int), 32 bits */
-    CADFT_DTYPE_I64 = 0x14000,  /**< code 0 (int), 64 bits */
-    CADFT_DTYPE_F16 = 0x11002,  /**< code 2 (float), 16 bits */
-    CADFT_DTYPE_F32 = 0x12002,  /**< code 2 (float), 32 bits */
-    CADFT_DTYPE_F64 = 0x14002,  /**< code 2 (float), 64 bits */
-    CADFT_DTYPE_BF16 = 0x11004  /**< code 4 (bfloat), 16 bits */
+    CADFT_DTYPE_I32 = 0x12000, /**< code 0 (int), 32 bits */
+    CADFT_DTYPE_I64 = 0x14000, /**< code 0 (int), 64 bits */
+    CADFT_DTYPE_F16 = 0x11002, /**< code 2 (float), 16 bits */
+    CADFT_DTYPE_F32 = 0x12002, /**< code 2 (float), 32 bits */
+    CADFT_DTYPE_F64 = 0x14002, /**< code 2 (float), 64 bits */
+    CADFT_DTYPE_BF16 = 0x11004 /**< code 4 (bfloat), 16 bits */
 };
 
 /** DLPack's device types, as far as they are named here; a backend may use
@@ -149,8 +149,8 @@ typedef struct cadft_tensor {
     uint8_t dtype_code;
     uint8_t dtype_bits;
     uint16_t dtype_lanes;
-    int64_t *shape;       /**< [ndim], the caller's, read only */
-    int64_t *strides;     /**< [ndim] in elements, or NULL: row-major, dense */
+    int64_t *shape;   /**< [ndim], the caller's, read only */
+    int64_t *strides; /**< [ndim] in elements, or NULL: row-major, dense */
     uint64_t byte_offset;
 } cadft_tensor;
 
@@ -164,9 +164,13 @@ typedef struct cadft_tensor {
  *  @param strides     [ndim] in elements or NULL for dense, kept by pointer
  *  Errors: CADFT_E_NULL, CADFT_E_ARG (struct_size, ndim), CADFT_E_DTYPE.
  *  Any thread. Since 0.1. */
-CADFT_API int32_t cadft_tensor_init(cadft_tensor *tensor, uint32_t struct_size,
-                                    void *data, int32_t dtype, int32_t ndim,
-                                    int64_t *shape, int64_t *strides,
+CADFT_API int32_t cadft_tensor_init(cadft_tensor *tensor,
+                                    uint32_t struct_size,
+                                    void *data,
+                                    int32_t dtype,
+                                    int32_t ndim,
+                                    int64_t *shape,
+                                    int64_t *strides,
                                     cadft_error *error);
 
 /* ------------------------------------------- what a context may be given */
@@ -213,7 +217,9 @@ typedef struct cadft_parallel {
     uint32_t struct_size; /**< sizeof(cadft_parallel) */
     int32_t max_workers;  /**< at least 1 */
     void *user;
-    int32_t (*parallel_for)(void *user, int64_t n, cadft_task_fn fn,
+    int32_t (*parallel_for)(void *user,
+                            int64_t n,
+                            cadft_task_fn fn,
                             void *task);
     void (*destroy)(void *user);
 } cadft_parallel;
@@ -269,15 +275,20 @@ enum {
 };
 
 /** Read a number. Errors: CADFT_E_NULL, CADFT_E_KEY. Since 0.1. */
-CADFT_API int32_t cadft_context_get_i64(cadft_context *context, int32_t key,
-                                        int64_t *out, cadft_error *error);
+CADFT_API int32_t cadft_context_get_i64(cadft_context *context,
+                                        int32_t key,
+                                        int64_t *out,
+                                        cadft_error *error);
 
 /** Read a text into `buffer` (terminated; may be NULL with capacity 0).
  *  `needed`, if not NULL, gets the bytes it takes with its end.
  *  Errors: CADFT_E_NULL, CADFT_E_KEY, CADFT_E_SPACE. Since 0.1. */
-CADFT_API int32_t cadft_context_get_str(cadft_context *context, int32_t key,
-                                        char *buffer, size_t capacity,
-                                        size_t *needed, cadft_error *error);
+CADFT_API int32_t cadft_context_get_str(cadft_context *context,
+                                        int32_t key,
+                                        char *buffer,
+                                        size_t capacity,
+                                        size_t *needed,
+                                        cadft_error *error);
 
 #ifdef __cplusplus
 }

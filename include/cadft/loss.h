@@ -43,7 +43,8 @@ typedef struct cadft_loss cadft_loss;
 /** Create a loss with the defaults listed at the keys: CADFT, that is DFT
  *  with sample weights. It keeps the context alive.
  *  Errors: CADFT_E_NULL, CADFT_E_NOMEM. */
-CADFT_API int32_t cadft_loss_create(cadft_context *context, cadft_loss **out,
+CADFT_API int32_t cadft_loss_create(cadft_context *context,
+                                    cadft_loss **out,
                                     cadft_error *error);
 
 /** Free the loss; allowed in any phase, but not from a callback of this loss.
@@ -139,7 +140,7 @@ enum {
     /** CADFT_E_NONFINITE naming the row. With several processes only those
      *  that hold the row fail. */
     CADFT_NONFINITE_ERROR = 0,
-    CADFT_NONFINITE_SKIP = 1   /**< its sample leaves the batch, counted */
+    CADFT_NONFINITE_SKIP = 1 /**< its sample leaves the batch, counted */
 };
 
 /** Scale of a row: B samples and N counting rows in the global batch, n_i
@@ -155,45 +156,62 @@ enum {
 /** Set an integer knob.
  *  Errors: CADFT_E_NULL, CADFT_E_KEY (unknown, or not an i64 key),
  *  CADFT_E_ARG (outside the bounds), CADFT_E_PHASE (inside a step). */
-CADFT_API int32_t cadft_loss_set_i64(cadft_loss *loss, int32_t key,
-                                     int64_t value, cadft_error *error);
+CADFT_API int32_t cadft_loss_set_i64(cadft_loss *loss,
+                                     int32_t key,
+                                     int64_t value,
+                                     cadft_error *error);
 
 /** Set a floating-point knob. Errors as cadft_loss_set_i64. */
-CADFT_API int32_t cadft_loss_set_f64(cadft_loss *loss, int32_t key,
-                                     double value, cadft_error *error);
+CADFT_API int32_t cadft_loss_set_f64(cadft_loss *loss,
+                                     int32_t key,
+                                     double value,
+                                     cadft_error *error);
 
 /** Set any knob from text: a name where the key has names, otherwise a
  *  number with a decimal point whatever the locale.
  *  Errors as cadft_loss_set_i64; CADFT_E_ARG also for no such name and no
  *  number, CADFT_E_NULL, CADFT_E_NOMEM. */
-CADFT_API int32_t cadft_loss_set_str(cadft_loss *loss, int32_t key,
-                                     const char *value, cadft_error *error);
+CADFT_API int32_t cadft_loss_set_str(cadft_loss *loss,
+                                     int32_t key,
+                                     const char *value,
+                                     cadft_error *error);
 
 /** Read an integer knob. Errors: CADFT_E_NULL, CADFT_E_KEY. */
-CADFT_API int32_t cadft_loss_get_i64(cadft_loss *loss, int32_t key,
-                                     int64_t *out, cadft_error *error);
+CADFT_API int32_t cadft_loss_get_i64(cadft_loss *loss,
+                                     int32_t key,
+                                     int64_t *out,
+                                     cadft_error *error);
 
 /** Read a floating-point knob. Errors: CADFT_E_NULL, CADFT_E_KEY. */
-CADFT_API int32_t cadft_loss_get_f64(cadft_loss *loss, int32_t key,
-                                     double *out, cadft_error *error);
+CADFT_API int32_t cadft_loss_get_f64(cadft_loss *loss,
+                                     int32_t key,
+                                     double *out,
+                                     cadft_error *error);
 
 /** Read any knob as text. Errors: CADFT_E_NULL, CADFT_E_KEY,
  *  CADFT_E_SPACE (see cadft_context_get_str). */
-CADFT_API int32_t cadft_loss_get_str(cadft_loss *loss, int32_t key,
-                                     char *buffer, size_t capacity,
-                                     size_t *needed, cadft_error *error);
+CADFT_API int32_t cadft_loss_get_str(cadft_loss *loss,
+                                     int32_t key,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *needed,
+                                     cadft_error *error);
 
 /** Type (0 i64, 1 f64), smallest, largest and default value of a key. Any of
  *  the outputs may be NULL. Needs no handle, any thread.
  *  Errors: CADFT_E_KEY. */
-CADFT_API int32_t cadft_loss_bounds(int32_t key, int32_t *type,
-                                    double *smallest, double *largest,
-                                    double *standard, cadft_error *error);
+CADFT_API int32_t cadft_loss_bounds(int32_t key,
+                                    int32_t *type,
+                                    double *smallest,
+                                    double *largest,
+                                    double *standard,
+                                    cadft_error *error);
 
 /** Key of a name such as "beta" or "label_smoothing" (the constant's name in
  *  lower case). Needs no handle, any thread.
  *  Errors: CADFT_E_NULL, CADFT_E_KEY. */
-CADFT_API int32_t cadft_loss_key(const char *name, int32_t *key,
+CADFT_API int32_t cadft_loss_key(const char *name,
+                                 int32_t *key,
                                  cadft_error *error);
 
 /** The host's own coefficient for CADFT_OBJECTIVE_HOST, instead of an array
@@ -202,9 +220,12 @@ CADFT_API int32_t cadft_loss_key(const char *name, int32_t *key,
  *  probability and entropy, [rows] each (0 for rows that do not count);
  *  writes finite k [rows] and returns 0, anything else fails the call with
  *  CADFT_E_CALLBACK. It must not call the same loss. */
-typedef int32_t (*cadft_coefficient_fn)(void *user, int64_t rows,
-                                        const double *l, const double *p,
-                                        const double *entropy, double *k);
+typedef int32_t (*cadft_coefficient_fn)(void *user,
+                                        int64_t rows,
+                                        const double *l,
+                                        const double *p,
+                                        const double *entropy,
+                                        double *k);
 
 /** A coefficient callback with its data. */
 typedef struct cadft_coefficient {
@@ -219,10 +240,8 @@ typedef struct cadft_coefficient {
 
 /** Register (or with NULL remove) the host's coefficient callback.
  *  Errors: CADFT_E_NULL (fn), CADFT_E_TOO_NEW, CADFT_E_PHASE. */
-CADFT_API int32_t
-cadft_loss_set_coefficient(cadft_loss *loss,
-                           const cadft_coefficient *coefficient,
-                           cadft_error *error);
+CADFT_API int32_t cadft_loss_set_coefficient(
+    cadft_loss *loss, const cadft_coefficient *coefficient, cadft_error *error);
 
 /* -------------------------------------------------------------- batches */
 
@@ -262,9 +281,11 @@ typedef struct cadft_loss_batch {
  *  @param ids     [B * T], written
  *  Errors: CADFT_E_NULL, CADFT_E_ARG, CADFT_E_SHAPE, CADFT_E_DTYPE,
  *  CADFT_E_DEVICE (host memory only), CADFT_E_SAMPLE (ids beyond int32). */
-CADFT_API int32_t cadft_sample_ids_padded(int64_t n_sequences, int64_t length,
+CADFT_API int32_t cadft_sample_ids_padded(int64_t n_sequences,
+                                          int64_t length,
                                           const cadft_tensor *lengths,
-                                          int32_t first_id, int32_t *ids,
+                                          int32_t first_id,
+                                          int32_t *ids,
                                           cadft_error *error);
 
 /** Fill sample ids of packed rows from cumulative lengths: rows
@@ -275,7 +296,8 @@ CADFT_API int32_t cadft_sample_ids_padded(int64_t n_sequences, int64_t length,
  *  @param ids        [rows], written
  *  Errors as cadft_sample_ids_padded. */
 CADFT_API int32_t cadft_sample_ids_cu_seqlens(const cadft_tensor *cu_seqlens,
-                                              int64_t rows, int32_t first_id,
+                                              int64_t rows,
+                                              int32_t first_id,
                                               int32_t *ids,
                                               cadft_error *error);
 
@@ -288,8 +310,10 @@ CADFT_API int32_t cadft_sample_ids_cu_seqlens(const cadft_tensor *cu_seqlens,
  *  Errors as cadft_sample_ids_padded. */
 CADFT_API int32_t
 cadft_sample_ids_position_ids(const cadft_tensor *position_ids,
-                              int32_t first_id, int32_t *ids,
-                              int64_t *n_samples, cadft_error *error);
+                              int32_t first_id,
+                              int32_t *ids,
+                              int64_t *n_samples,
+                              cadft_error *error);
 
 /* --------------------------------------------------------------- report */
 
@@ -300,20 +324,20 @@ cadft_sample_ids_position_ids(const cadft_tensor *position_ids,
 typedef struct cadft_loss_report {
     uint32_t struct_size; /**< sizeof(cadft_loss_report), set by the caller */
     uint32_t reserved;
-    double loss;       /**< sum of scale * w * token loss; no grad_scale */
-    double nll;        /**< mean l: the plain SFT loss, always */
-    double mean_p;     /**< mean probability of the labels */
-    double mean_w;     /**< mean w over the B samples, before renormalise:
-                            what the weights took from the step size */
-    double min_w;      /**< smallest w, before renormalise */
-    double share_below;/**< share of the B samples with w < 1, likewise */
-    double mu;         /**< mean of c that the weights used (last weigh) */
-    double sigma;      /**< standard deviation that the weights used */
-    double grad_scale; /**< sum a_r k_r over what SFT would have */
-    int64_t n_samples; /**< B: samples in the statistics */
-    int64_t n_rows;    /**< their counting rows */
-    int64_t n_skipped; /**< samples skipped as non-finite */
-    int64_t n_infinite;/**< samples with c = +inf, out of the statistics */
+    double loss;        /**< sum of scale * w * token loss; no grad_scale */
+    double nll;         /**< mean l: the plain SFT loss, always */
+    double mean_p;      /**< mean probability of the labels */
+    double mean_w;      /**< mean w over the B samples, before renormalise:
+                             what the weights took from the step size */
+    double min_w;       /**< smallest w, before renormalise */
+    double share_below; /**< share of the B samples with w < 1, likewise */
+    double mu;          /**< mean of c that the weights used (last weigh) */
+    double sigma;       /**< standard deviation that the weights used */
+    double grad_scale;  /**< sum a_r k_r over what SFT would have */
+    int64_t n_samples;  /**< B: samples in the statistics */
+    int64_t n_rows;     /**< their counting rows */
+    int64_t n_skipped;  /**< samples skipped as non-finite */
+    int64_t n_infinite; /**< samples with c = +inf, out of the statistics */
 } cadft_loss_report;
 
 /* ------------------------------------------------------------- one call */
@@ -328,8 +352,8 @@ typedef struct cadft_loss_report {
  *                   only.
  *  @param row_scale NULL, or [rows] floats. When given, `grad` gets the unit
  *                   gradient softmax - target (the one-hot label, or
- *                   smoothed) in a single sweep over the logits, and the true gradient of row r is
- *                   row_scale[r] * grad[r]: for hosts that fold the scale
+ *                   smoothed) in a single sweep over the logits, and the true
+ * gradient of row r is row_scale[r] * grad[r]: for hosts that fold the scale
  *                   into their next matmul. Not with z-loss, nor with
  *                   vocabulary shards. With
  *                   nonfinite=error a non-finite row is found when part of
@@ -352,7 +376,8 @@ CADFT_API int32_t cadft_loss_compute(cadft_loss *loss,
  *                   an upper bound is fine, only samples with rows count
  *  Errors: CADFT_E_NULL, CADFT_E_ARG, CADFT_E_PHASE, CADFT_E_UNSUPPORTED (a
  *  combination of knobs), CADFT_E_NOMEM. */
-CADFT_API int32_t cadft_loss_begin(cadft_loss *loss, int64_t n_samples,
+CADFT_API int32_t cadft_loss_begin(cadft_loss *loss,
+                                   int64_t n_samples,
                                    cadft_error *error);
 
 /** Read a micro-batch's logits (a forward without gradient) and remember
@@ -372,7 +397,8 @@ CADFT_API int32_t cadft_loss_begin(cadft_loss *loss, int64_t n_samples,
 CADFT_API int32_t cadft_loss_observe(cadft_loss *loss,
                                      const cadft_loss_batch *batch,
                                      const cadft_tensor *unit_grad,
-                                     int64_t *micro, cadft_error *error);
+                                     int64_t *micro,
+                                     cadft_error *error);
 
 /** Turn what was observed into weights. Scope exact: once, after the last
  *  observe. Scopes running and local: after each micro-batch (or several),
@@ -388,7 +414,8 @@ CADFT_API int32_t cadft_loss_weigh(cadft_loss *loss, cadft_error *error);
  *               the last bits, say), with the weights of their samples
  *  @param grad  as in cadft_loss_compute
  *  Errors: as observe, and CADFT_E_PHASE when the weights are not known. */
-CADFT_API int32_t cadft_loss_grad(cadft_loss *loss, int64_t micro,
+CADFT_API int32_t cadft_loss_grad(cadft_loss *loss,
+                                  int64_t micro,
                                   const cadft_loss_batch *batch,
                                   const cadft_tensor *grad,
                                   cadft_error *error);
@@ -397,7 +424,8 @@ CADFT_API int32_t cadft_loss_grad(cadft_loss *loss, int64_t micro,
  *  Errors: CADFT_E_NULL, CADFT_E_PHASE (also: renormalise without the other
  *  shards' weights), CADFT_E_ARG (report.struct_size). The step then goes
  *  on. */
-CADFT_API int32_t cadft_loss_end(cadft_loss *loss, cadft_loss_report *report,
+CADFT_API int32_t cadft_loss_end(cadft_loss *loss,
+                                 cadft_loss_report *report,
                                  cadft_error *error);
 
 /** Leave the step, if any, as if it had not begun. NULL allowed; from a
@@ -444,10 +472,14 @@ enum {
  *                  capacity 0 to ask for the length
  *  @param needed   length of the array in doubles; may be NULL
  *  Errors: CADFT_E_NULL, CADFT_E_ARG, CADFT_E_PHASE, CADFT_E_SPACE. */
-CADFT_API int32_t cadft_loss_export(cadft_loss *loss, int32_t kind,
-                                    int64_t shard, int64_t n_shards,
-                                    double *out, size_t capacity,
-                                    size_t *needed, cadft_error *error);
+CADFT_API int32_t cadft_loss_export(cadft_loss *loss,
+                                    int32_t kind,
+                                    int64_t shard,
+                                    int64_t n_shards,
+                                    double *out,
+                                    size_t capacity,
+                                    size_t *needed,
+                                    cadft_error *error);
 
 /** Take the reduced array back. With one process, importing what was
  *  exported changes nothing.
@@ -457,8 +489,10 @@ CADFT_API int32_t cadft_loss_export(cadft_loss *loss, int32_t kind,
  *  no shard or in two). At ROW_SUM also CADFT_E_NONFINITE and
  *  CADFT_E_CALLBACK, after which the micro-batch is not part of the step; on
  *  any other error the exchange stays due. */
-CADFT_API int32_t cadft_loss_import(cadft_loss *loss, int32_t kind,
-                                    const double *values, size_t count,
+CADFT_API int32_t cadft_loss_import(cadft_loss *loss,
+                                    int32_t kind,
+                                    const double *values,
+                                    size_t count,
                                     cadft_error *error);
 
 /* --------------------------------------------------- per-row, per-sample */
@@ -484,16 +518,22 @@ enum {
 /** Copy a per-row array of an observed micro-batch of the step at hand, or
  *  after end of the step that ended.
  *  Errors: CADFT_E_NULL, CADFT_E_ARG, CADFT_E_PHASE, CADFT_E_SPACE. */
-CADFT_API int32_t cadft_loss_get_rows(cadft_loss *loss, int64_t micro,
-                                      int32_t what, double *out,
-                                      size_t capacity, size_t *needed,
+CADFT_API int32_t cadft_loss_get_rows(cadft_loss *loss,
+                                      int64_t micro,
+                                      int32_t what,
+                                      double *out,
+                                      size_t capacity,
+                                      size_t *needed,
                                       cadft_error *error);
 
 /** Copy a per-sample array, likewise; c and rows from the first observe on,
  *  chat and w from weigh on. Errors as cadft_loss_get_rows. */
-CADFT_API int32_t cadft_loss_get_samples(cadft_loss *loss, int32_t what,
-                                         double *out, size_t capacity,
-                                         size_t *needed, cadft_error *error);
+CADFT_API int32_t cadft_loss_get_samples(cadft_loss *loss,
+                                         int32_t what,
+                                         double *out,
+                                         size_t capacity,
+                                         size_t *needed,
+                                         cadft_error *error);
 
 /* ---------------------------------------------------------------- state */
 
@@ -501,15 +541,19 @@ CADFT_API int32_t cadft_loss_get_samples(cadft_loss *loss, int32_t what,
  *  library's tagged little-endian format. Knobs are not part of it.
  *  @param buffer [capacity] bytes or NULL with 0 to ask for the length
  *  Errors: CADFT_E_NULL, CADFT_E_SPACE, CADFT_E_PHASE (inside a step). */
-CADFT_API int32_t cadft_loss_state_save(cadft_loss *loss, void *buffer,
-                                        size_t capacity, size_t *needed,
+CADFT_API int32_t cadft_loss_state_save(cadft_loss *loss,
+                                        void *buffer,
+                                        size_t capacity,
+                                        size_t *needed,
                                         cadft_error *error);
 
 /** Restore what cadft_loss_state_save wrote, bit for bit.
  *  Errors: CADFT_E_NULL, CADFT_E_STATE (nothing is changed),
  *  CADFT_E_PHASE (inside a step). */
-CADFT_API int32_t cadft_loss_state_load(cadft_loss *loss, const void *buffer,
-                                        size_t size, cadft_error *error);
+CADFT_API int32_t cadft_loss_state_load(cadft_loss *loss,
+                                        const void *buffer,
+                                        size_t size,
+                                        cadft_error *error);
 
 #ifdef __cplusplus
 }

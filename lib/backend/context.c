@@ -42,8 +42,8 @@ static void run_counted(void *task, int64_t index, int32_t worker)
     atomic_fetch_add(&c->done, 1);
 }
 
-static int32_t host_parallel_for(void *user, int64_t n, cadft_task_fn fn,
-                                 void *task)
+static int32_t
+host_parallel_for(void *user, int64_t n, cadft_task_fn fn, void *task)
 {
     cadft_context *context = (cadft_context *)user;
     cadft_parallel *p = &context->parallel;
@@ -87,12 +87,12 @@ static int32_t read_bundles(struct wanted *w, cadft_error *error)
                              "allocator", error);
     if (d->log)
         b = cadft__struct_in(&w->log, sizeof w->log, d->log,
-                             CADFT__SIZE_TO(cadft_log, destroy), "log", a ? &more : error);
+                             CADFT__SIZE_TO(cadft_log, destroy), "log",
+                             a ? &more : error);
     if (d->parallel)
         c = cadft__struct_in(&w->parallel, sizeof w->parallel, d->parallel,
                              CADFT__SIZE_TO(cadft_parallel, destroy),
-                             "parallel",
-                             a || b ? &more : error);
+                             "parallel", a || b ? &more : error);
     return a ? a : b ? b : c;
 }
 
@@ -116,8 +116,7 @@ static int32_t check_desc(const struct wanted *w, cadft_error *error)
                            w->parallel.max_workers);
     if (d->n_threads < 0 || d->n_threads > 4096)
         return cadft__fail(error, CADFT_E_ARG,
-                           "n_threads is %d, expected 0 to 4096",
-                           d->n_threads);
+                           "n_threads is %d, expected 0 to 4096", d->n_threads);
     if (d->parallel && d->n_threads)
         return cadft__fail(error, CADFT_E_ARG,
                            "n_threads is %d, expected 0 because parallel is "
@@ -126,8 +125,8 @@ static int32_t check_desc(const struct wanted *w, cadft_error *error)
     return CADFT_OK;
 }
 
-static int32_t open_device(cadft_context *context, const char *options,
-                           cadft_error *error)
+static int32_t
+open_device(cadft_context *context, const char *options, cadft_error *error)
 {
     int32_t status;
     context->host = (cadft_backend_host){
@@ -149,16 +148,16 @@ static int32_t open_device(cadft_context *context, const char *options,
     return cadft__slot_status(status, "open", error);
 }
 
-static int32_t start(cadft_context *context, const struct wanted *w,
-                     cadft_error *error)
+static int32_t
+start(cadft_context *context, const struct wanted *w, cadft_error *error)
 {
     int32_t status, workers = w->desc.n_threads;
     status = cadft__backend_find(w->desc.backend, &context->backend, error);
     if (status)
         return status;
     if (!workers)
-        workers = w->desc.parallel ? w->parallel.max_workers
-                                   : cadft__cpu_count();
+        workers =
+            w->desc.parallel ? w->parallel.max_workers : cadft__cpu_count();
     context->workers = workers;
     if (!w->desc.parallel && workers > 1)
         status = cadft__pool_create(&context->memory, workers, &context->pool,
@@ -177,8 +176,8 @@ static void destroy_bundles(const struct wanted *w)
         w->allocator.destroy(w->allocator.user);
 }
 
-static int32_t create(const struct wanted *w, cadft_context **out,
-                      cadft_error *error)
+static int32_t
+create(const struct wanted *w, cadft_context **out, cadft_error *error)
 {
     cadft__memory memory;
     cadft_context *context;
@@ -204,16 +203,16 @@ static int32_t create(const struct wanted *w, cadft_context **out,
         return status;
     }
     *out = context;
-    cadft__context_log(context, CADFT_LOG_INFO,
-                       "context on backend %s (%s), %d workers",
-                       context->backend->name,
-                       context->backend->describe(context->device),
-                       context->workers);
+    cadft__context_log(
+        context, CADFT_LOG_INFO, "context on backend %s (%s), %d workers",
+        context->backend->name, context->backend->describe(context->device),
+        context->workers);
     return CADFT_OK;
 }
 
 int32_t cadft_context_create(const cadft_context_desc *desc,
-                             cadft_context **out, cadft_error *error)
+                             cadft_context **out,
+                             cadft_error *error)
 {
     struct wanted w;
     cadft_error own;
@@ -225,8 +224,7 @@ int32_t cadft_context_create(const cadft_context_desc *desc,
     if (desc)
         read = cadft__struct_in(
             &w.desc, sizeof w.desc, desc,
-            CADFT__SIZE_TO(cadft_context_desc, backend_options), "desc",
-            &own);
+            CADFT__SIZE_TO(cadft_context_desc, backend_options), "desc", &own);
     if (desc && (!read || read == CADFT_E_TOO_NEW)) {
         cadft_error later = own;
         int32_t bundles = read_bundles(&w, read ? &later : &own);
@@ -287,8 +285,10 @@ void cadft__context_note(cadft_context *context, const cadft_error *error)
     pthread_mutex_unlock(&context->lock);
 }
 
-void cadft__context_log(cadft_context *context, int32_t level,
-                        const char *format, ...)
+void cadft__context_log(cadft_context *context,
+                        int32_t level,
+                        const char *format,
+                        ...)
 {
     char text[512];
     va_list args;
@@ -305,8 +305,11 @@ void cadft__context_log(cadft_context *context, int32_t level,
     context->log.write(context->log.user, level, text, (size_t)length);
 }
 
-int32_t cadft__text_out(const char *text, char *buffer, size_t capacity,
-                        size_t *needed, cadft_error *error)
+int32_t cadft__text_out(const char *text,
+                        char *buffer,
+                        size_t capacity,
+                        size_t *needed,
+                        cadft_error *error)
 {
     size_t size = strlen(text) + 1;
     if (needed)
@@ -323,8 +326,8 @@ int32_t cadft__text_out(const char *text, char *buffer, size_t capacity,
     return CADFT_OK;
 }
 
-static int32_t get_i64(cadft_context *context, int32_t key, int64_t *out,
-                       cadft_error *error)
+static int32_t
+get_i64(cadft_context *context, int32_t key, int64_t *out, cadft_error *error)
 {
     if (!context || !out)
         return cadft__fail(error, CADFT_E_NULL, "%s is NULL",
@@ -345,8 +348,10 @@ static int32_t get_i64(cadft_context *context, int32_t key, int64_t *out,
     }
 }
 
-int32_t cadft_context_get_i64(cadft_context *context, int32_t key,
-                              int64_t *out, cadft_error *error)
+int32_t cadft_context_get_i64(cadft_context *context,
+                              int32_t key,
+                              int64_t *out,
+                              cadft_error *error)
 {
     cadft_error own;
     int32_t status = cadft__error_enter(error, &own);
@@ -355,16 +360,20 @@ int32_t cadft_context_get_i64(cadft_context *context, int32_t key,
     return cadft__error_leave(error, &own, status);
 }
 
-static int32_t get_str(cadft_context *context, int32_t key, char *buffer,
-                       size_t capacity, size_t *needed, cadft_error *error)
+static int32_t get_str(cadft_context *context,
+                       int32_t key,
+                       char *buffer,
+                       size_t capacity,
+                       size_t *needed,
+                       cadft_error *error)
 {
     char text[sizeof context->last_error];
     if (!context)
         return cadft__fail(error, CADFT_E_NULL, "context is NULL");
     switch (key) {
     case CADFT_CONTEXT_BACKEND:
-        return cadft__text_out(context->backend->name, buffer, capacity,
-                               needed, error);
+        return cadft__text_out(context->backend->name, buffer, capacity, needed,
+                               error);
     case CADFT_CONTEXT_DEVICE:
         return cadft__text_out(context->backend->describe(context->device),
                                buffer, capacity, needed, error);
@@ -379,8 +388,11 @@ static int32_t get_str(cadft_context *context, int32_t key, char *buffer,
     }
 }
 
-int32_t cadft_context_get_str(cadft_context *context, int32_t key,
-                              char *buffer, size_t capacity, size_t *needed,
+int32_t cadft_context_get_str(cadft_context *context,
+                              int32_t key,
+                              char *buffer,
+                              size_t capacity,
+                              size_t *needed,
                               cadft_error *error)
 {
     cadft_error own;

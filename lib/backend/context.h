@@ -30,22 +30,27 @@ void cadft__context_release(cadft_context *context);
 void cadft__context_note(cadft_context *context, const cadft_error *error);
 
 /* Write a line to the host's log, if it wants this level. */
-void cadft__context_log(cadft_context *context, int32_t level,
-                        const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void cadft__context_log(cadft_context *context,
+                        int32_t level,
+                        const char *format,
+                        ...) __attribute__((format(printf, 3, 4)));
 
 /* Copy `text` out as the getters of strings do. */
-int32_t cadft__text_out(const char *text, char *buffer, size_t capacity,
-                        size_t *needed, cadft_error *error);
+int32_t cadft__text_out(const char *text,
+                        char *buffer,
+                        size_t capacity,
+                        size_t *needed,
+                        cadft_error *error);
 
 /* Find the table of `name` (NULL, "cpu", or a plug-in's path) and check it
  * against the contract. */
-int32_t cadft__backend_find(const char *name, const cadft_backend **out,
+int32_t cadft__backend_find(const char *name,
+                            const cadft_backend **out,
                             cadft_error *error);
 
 /* What a slot returned, made fit to be returned to the host: no positive
  * status, no failure without a sentence. */
-int32_t cadft__slot_status(int32_t status, const char *slot,
-                           cadft_error *error);
+int32_t
+cadft__slot_status(int32_t status, const char *slot, cadft_error *error);
 
 #endif

@@ -12,8 +12,8 @@ extern const cadft_backend cadft__cpu_backend;
 /* Size of the table in contract 0.1 up to its last required slot. */
 #define LEAST_SIZE offsetof(cadft_backend, loss_row_unit)
 
-static int32_t check_slots(const cadft_backend *b, const char *name,
-                           cadft_error *error)
+static int32_t
+check_slots(const cadft_backend *b, const char *name, cadft_error *error)
 {
     if (!b->name || !b->open || !b->close || !b->describe || !b->supports ||
         !b->mem_alloc || !b->mem_free || !b->copy_in || !b->copy_out ||
@@ -23,12 +23,12 @@ static int32_t check_slots(const cadft_backend *b, const char *name,
     return CADFT_OK;
 }
 
-static int32_t check_table(const cadft_backend *b, const char *name,
-                           cadft_error *error)
+static int32_t
+check_table(const cadft_backend *b, const char *name, cadft_error *error)
 {
     if (!b)
-        return cadft__fail(error, CADFT_E_BACKEND,
-                           "backend %s gave no table", name);
+        return cadft__fail(error, CADFT_E_BACKEND, "backend %s gave no table",
+                           name);
     if (b->major != CADFT_BACKEND_MAJOR)
         return cadft__fail(error, CADFT_E_BACKEND,
                            "backend %s speaks contract %u, expected %d", name,
@@ -47,8 +47,8 @@ static int32_t check_table(const cadft_backend *b, const char *name,
     return check_slots(b, name, error);
 }
 
-static int32_t load_plugin(const char *path, const cadft_backend **out,
-                           cadft_error *error)
+static int32_t
+load_plugin(const char *path, const cadft_backend **out, cadft_error *error)
 {
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL), *symbol;
     cadft_backend_query_fn query;
@@ -57,15 +57,13 @@ static int32_t load_plugin(const char *path, const cadft_backend **out,
     if (!handle) {
         why = dlerror();
         return cadft__fail(error, CADFT_E_BACKEND,
-                           "plug-in cannot be loaded: %s",
-                           why ? why : path);
+                           "plug-in cannot be loaded: %s", why ? why : path);
     }
     symbol = dlsym(handle, CADFT_BACKEND_QUERY);
     if (!symbol) /* closing is safe: nothing of it ran but constructors */
-        return dlclose(handle),
-               cadft__fail(error, CADFT_E_BACKEND,
-                           "plug-in %s does not export %s", path,
-                           CADFT_BACKEND_QUERY);
+        return dlclose(handle), cadft__fail(error, CADFT_E_BACKEND,
+                                            "plug-in %s does not export %s",
+                                            path, CADFT_BACKEND_QUERY);
     memcpy(&query, &symbol, sizeof query);
     status = query(out, error);
     if (status)
@@ -73,7 +71,8 @@ static int32_t load_plugin(const char *path, const cadft_backend **out,
     return check_table(*out, path, error);
 }
 
-int32_t cadft__backend_find(const char *name, const cadft_backend **out,
+int32_t cadft__backend_find(const char *name,
+                            const cadft_backend **out,
                             cadft_error *error)
 {
     *out = NULL;

@@ -17,8 +17,8 @@ uint32_t cadft_version(void)
 const char *cadft_status_string(int32_t status)
 {
     switch (status) {
-#define NAME(code) \
-    case code:     \
+#define NAME(code)                                                             \
+    case code:                                                                 \
         return #code
         NAME(CADFT_OK);
         NAME(CADFT_E_NULL);
@@ -48,8 +48,7 @@ const char *cadft_status_string(int32_t status)
     }
 }
 
-int32_t cadft__fail(cadft_error *error, int32_t status, const char *format,
-                    ...)
+int32_t cadft__fail(cadft_error *error, int32_t status, const char *format, ...)
 {
     va_list args;
     error->code = status;
@@ -73,8 +72,8 @@ int32_t cadft__error_enter(const cadft_error *theirs, cadft_error *ours)
     return CADFT_OK;
 }
 
-int32_t cadft__error_leave(cadft_error *theirs, const cadft_error *ours,
-                           int32_t status)
+int32_t
+cadft__error_leave(cadft_error *theirs, const cadft_error *ours, int32_t status)
 {
     if (!theirs || !is_error_struct(theirs))
         return status;
@@ -86,8 +85,12 @@ int32_t cadft__error_leave(cadft_error *theirs, const cadft_error *ours,
     return status;
 }
 
-int32_t cadft__struct_in(void *to, size_t size, const void *from, size_t least,
-                         const char *name, cadft_error *error)
+int32_t cadft__struct_in(void *to,
+                         size_t size,
+                         const void *from,
+                         size_t least,
+                         const char *name,
+                         cadft_error *error)
 {
     uint32_t given;
     memset(to, 0, size);

@@ -8,8 +8,8 @@
 #include "cadft/base.h"
 
 /* Set the error and return `status`. Text over the limit is cut. */
-int32_t cadft__fail(cadft_error *error, int32_t status, const char *format,
-                    ...) __attribute__((format(printf, 3, 4)));
+int32_t cadft__fail(cadft_error *error, int32_t status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Start a public call: refuse a caller's error struct that is too small to
  * be one, clear ours. */
@@ -17,12 +17,13 @@ int32_t cadft__error_enter(const cadft_error *theirs, cadft_error *ours);
 
 /* End a public call: copy ours to theirs (which may be NULL); returns
  * status. */
-int32_t cadft__error_leave(cadft_error *theirs, const cadft_error *ours,
+int32_t cadft__error_leave(cadft_error *theirs,
+                           const cadft_error *ours,
                            int32_t status);
 
 /* Bytes of a struct up to and with a field: its size when that field was its
  * last. The least size that is accepted is that of the first release. */
-#define CADFT__SIZE_TO(type, field) \
+#define CADFT__SIZE_TO(type, field)                                            \
     (offsetof(type, field) + sizeof(((type *)0)->field))
 
 /* Copy a caller's struct of any version: `size` is what we know, `least` the
@@ -30,7 +31,11 @@ int32_t cadft__error_leave(cadft_error *theirs, const cadft_error *ours,
  * larger: its tail must be zero, else CADFT_E_TOO_NEW, with the part we know
  * copied all the same (its destroy callback must run). On other errors `to`
  * is zero. */
-int32_t cadft__struct_in(void *to, size_t size, const void *from, size_t least,
-                         const char *name, cadft_error *error);
+int32_t cadft__struct_in(void *to,
+                         size_t size,
+                         const void *from,
+                         size_t least,
+                         const char *name,
+                         cadft_error *error);
 
 #endif

@@ -24,8 +24,7 @@ static void default_free(void *user, void *block, size_t size, size_t align)
     free(block);
 }
 
-void cadft__memory_init(cadft__memory *memory,
-                        const cadft_allocator *allocator)
+void cadft__memory_init(cadft__memory *memory, const cadft_allocator *allocator)
 {
     memset(memory, 0, sizeof *memory);
     if (allocator) {
@@ -62,8 +61,12 @@ void cadft__free(cadft__memory *memory, void *block, size_t size)
     memory->allocator.free(memory->allocator.user, block, size, ALIGN);
 }
 
-int32_t cadft__reserve(cadft__memory *memory, void *block, size_t *capacity,
-                       size_t used, size_t count, size_t size,
+int32_t cadft__reserve(cadft__memory *memory,
+                       void *block,
+                       size_t *capacity,
+                       size_t used,
+                       size_t count,
+                       size_t size,
                        cadft_error *error)
 {
     void *old, *grown;

@@ -26,8 +26,12 @@ void cadft__free(cadft__memory *memory, void *block, size_t size);
 /* Make room for `count` elements of `size` bytes in *block, keeping the
  * first `used`; *capacity is in elements. Grows by half at least so that a
  * steady loop stops allocating. On failure nothing changes. */
-int32_t cadft__reserve(cadft__memory *memory, void *block, size_t *capacity,
-                       size_t used, size_t count, size_t size,
+int32_t cadft__reserve(cadft__memory *memory,
+                       void *block,
+                       size_t *capacity,
+                       size_t used,
+                       size_t count,
+                       size_t size,
                        cadft_error *error);
 
 #endif

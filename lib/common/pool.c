@@ -92,11 +92,12 @@ static int start_threads(cadft__pool *pool)
     return failed;
 }
 
-int32_t cadft__pool_create(cadft__memory *memory, int32_t workers,
-                           cadft__pool **out, cadft_error *error)
+int32_t cadft__pool_create(cadft__memory *memory,
+                           int32_t workers,
+                           cadft__pool **out,
+                           cadft_error *error)
 {
-    cadft__pool *pool =
-        (cadft__pool *)cadft__alloc(memory, pool_size(workers));
+    cadft__pool *pool = (cadft__pool *)cadft__alloc(memory, pool_size(workers));
     *out = NULL;
     if (!pool)
         return cadft__fail(error, CADFT_E_NOMEM,
@@ -138,8 +139,7 @@ void cadft__pool_destroy(cadft__memory *memory, cadft__pool *pool)
     cadft__free(memory, pool, pool_size(pool->workers));
 }
 
-void cadft__pool_run(cadft__pool *pool, int64_t n, cadft_task_fn fn,
-                     void *task)
+void cadft__pool_run(cadft__pool *pool, int64_t n, cadft_task_fn fn, void *task)
 {
     if (n <= 1 || pool->started == 0 || pool->pid != getpid() ||
         pthread_mutex_trylock(&pool->caller) != 0) {

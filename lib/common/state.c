@@ -46,8 +46,10 @@ unsigned char *cadft__state_header(unsigned char *at)
     return at + CADFT__STATE_HEADER;
 }
 
-unsigned char *cadft__state_section(unsigned char *at, uint32_t tag,
-                                    const uint64_t *words, size_t count)
+unsigned char *cadft__state_section(unsigned char *at,
+                                    uint32_t tag,
+                                    const uint64_t *words,
+                                    size_t count)
 {
     unsigned char *start = at;
     at = put(at, tag, 4);
@@ -71,33 +73,36 @@ static size_t check_section(const unsigned char *at, size_t left)
     return 12 + (size_t)length;
 }
 
-int32_t cadft__state_find(const void *buffer, size_t size, uint32_t tag,
-                          uint64_t *words, size_t count, cadft_error *error)
+int32_t cadft__state_find(const void *buffer,
+                          size_t size,
+                          uint32_t tag,
+                          uint64_t *words,
+                          size_t count,
+                          cadft_error *error)
 {
     const unsigned char *bytes = (const unsigned char *)buffer, *found = NULL;
     size_t at = CADFT__STATE_HEADER;
     if (size < CADFT__STATE_HEADER || memcmp(bytes, magic, sizeof magic) != 0)
         return cadft__fail(error, CADFT_E_STATE,
-                           "%zu bytes without the mark of a saved state",
-                           size);
+                           "%zu bytes without the mark of a saved state", size);
     if (bytes[7] != CADFT__STATE_VERSION)
         return cadft__fail(error, CADFT_E_STATE,
-                           "saved state has version %d, expected %d",
-                           bytes[7], CADFT__STATE_VERSION);
+                           "saved state has version %d, expected %d", bytes[7],
+                           CADFT__STATE_VERSION);
     while (at < size) {
         size_t length = check_section(bytes + at, size - at);
         if (!length)
             return cadft__fail(error, CADFT_E_STATE,
-                               "saved state is damaged at byte %zu of %zu",
-                               at, size);
+                               "saved state is damaged at byte %zu of %zu", at,
+                               size);
         if (get(bytes + at, 4) == tag)
             found = bytes + at;
         at += length;
     }
     if (!found || get(found + 4, 4) != 8 * count)
         return cadft__fail(error, CADFT_E_STATE,
-                           "saved state has no section %08x of %zu bytes",
-                           tag, 8 * count);
+                           "saved state has no section %08x of %zu bytes", tag,
+                           8 * count);
     for (size_t i = 0; i < count; i++)
         words[i] = get(found + 8 + 8 * i, 8);
     return CADFT_OK;

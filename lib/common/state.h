@@ -16,12 +16,18 @@ size_t cadft__state_section_size(size_t count);
 unsigned char *cadft__state_header(unsigned char *at);
 
 /* Write a section of 64-bit words; returns the position after it. */
-unsigned char *cadft__state_section(unsigned char *at, uint32_t tag,
-                                    const uint64_t *words, size_t count);
+unsigned char *cadft__state_section(unsigned char *at,
+                                    uint32_t tag,
+                                    const uint64_t *words,
+                                    size_t count);
 
 /* Check the whole buffer and read the section `tag`, which must have `count`
  * words. CADFT_E_STATE says what is wrong. */
-int32_t cadft__state_find(const void *buffer, size_t size, uint32_t tag,
-                          uint64_t *words, size_t count, cadft_error *error);
+int32_t cadft__state_find(const void *buffer,
+                          size_t size,
+                          uint32_t tag,
+                          uint64_t *words,
+                          size_t count,
+                          cadft_error *error);
 
 #endif

@@ -47,9 +47,13 @@ const char *cadft__dtype_name(int32_t dtype)
     }
 }
 
-static int32_t tensor_init(cadft_tensor *tensor, uint32_t struct_size,
-                           void *data, int32_t dtype, int32_t ndim,
-                           int64_t *shape, int64_t *strides,
+static int32_t tensor_init(cadft_tensor *tensor,
+                           uint32_t struct_size,
+                           void *data,
+                           int32_t dtype,
+                           int32_t ndim,
+                           int64_t *shape,
+                           int64_t *strides,
                            cadft_error *error)
 {
     if (!tensor)
@@ -63,8 +67,8 @@ static int32_t tensor_init(cadft_tensor *tensor, uint32_t struct_size,
                            "dtype is 0x%x, expected one of CADFT_DTYPE_...",
                            (unsigned)dtype);
     if (ndim < 1 || ndim > NDIM_LIMIT)
-        return cadft__fail(error, CADFT_E_ARG,
-                           "ndim is %d, expected 1 to %d", ndim, NDIM_LIMIT);
+        return cadft__fail(error, CADFT_E_ARG, "ndim is %d, expected 1 to %d",
+                           ndim, NDIM_LIMIT);
     if (!shape)
         return cadft__fail(error, CADFT_E_NULL, "shape is NULL");
     memset(tensor, 0, struct_size);
@@ -80,22 +84,30 @@ static int32_t tensor_init(cadft_tensor *tensor, uint32_t struct_size,
     return CADFT_OK;
 }
 
-int32_t cadft_tensor_init(cadft_tensor *tensor, uint32_t struct_size,
-                          void *data, int32_t dtype, int32_t ndim,
-                          int64_t *shape, int64_t *strides, cadft_error *error)
+int32_t cadft_tensor_init(cadft_tensor *tensor,
+                          uint32_t struct_size,
+                          void *data,
+                          int32_t dtype,
+                          int32_t ndim,
+                          int64_t *shape,
+                          int64_t *strides,
+                          cadft_error *error)
 {
     cadft_error own;
     int32_t status = cadft__error_enter(error, &own);
     if (status)
         return status;
-    status = tensor_init(tensor, struct_size, data, dtype, ndim, shape,
-                         strides, &own);
+    status = tensor_init(tensor, struct_size, data, dtype, ndim, shape, strides,
+                         &own);
     return cadft__error_leave(error, &own, status);
 }
 
 /* Multiply the leading dimensions; each must follow the one behind it. */
-static int32_t collapse(const cadft_tensor *t, int32_t leading, int matrix,
-                        const char *name, cadft__matrix *out,
+static int32_t collapse(const cadft_tensor *t,
+                        int32_t leading,
+                        int matrix,
+                        const char *name,
+                        cadft__matrix *out,
                         cadft_error *error)
 {
     int64_t dense = matrix ? t->shape[leading] : 1; /* stride if NULL */
@@ -126,15 +138,14 @@ static int32_t collapse(const cadft_tensor *t, int32_t leading, int matrix,
     return CADFT_OK;
 }
 
-static int32_t check_extent(const cadft__matrix *m, const char *name,
-                            cadft_error *error)
+static int32_t
+check_extent(const cadft__matrix *m, const char *name, cadft_error *error)
 {
     int64_t size = (int64_t)cadft__dtype_size(m->dtype), span;
     if (m->row_stride < m->cols && m->rows > 1)
         return cadft__fail(error, CADFT_E_SHAPE,
                            "%s has row stride %lld, expected at least %lld",
-                           name, (long long)m->row_stride,
-                           (long long)m->cols);
+                           name, (long long)m->row_stride, (long long)m->cols);
     if (m->row_stride < 0 ||
         __builtin_mul_overflow(m->rows, m->row_stride, &span) ||
         __builtin_add_overflow(span, m->cols, &span) ||
@@ -143,8 +154,7 @@ static int32_t check_extent(const cadft__matrix *m, const char *name,
         return cadft__fail(error, CADFT_E_SHAPE,
                            "%s: %lld rows of %lld elements overflow the "
                            "address space",
-                           name, (long long)m->rows,
-                           (long long)m->row_stride);
+                           name, (long long)m->rows, (long long)m->row_stride);
     if (m->rows == 0 || m->cols == 0)
         return CADFT_OK;
     if (!m->base)
@@ -159,14 +169,15 @@ static int32_t check_extent(const cadft__matrix *m, const char *name,
     return CADFT_OK;
 }
 
-int32_t cadft__tensor_matrix(const cadft_tensor *tensor, int matrix,
-                             const char *name, cadft__matrix *out,
+int32_t cadft__tensor_matrix(const cadft_tensor *tensor,
+                             int matrix,
+                             const char *name,
+                             cadft__matrix *out,
                              cadft_error *error)
 {
     cadft_tensor t;
-    int32_t leading,
-        status = cadft__struct_in(&t, sizeof t, tensor, TENSOR_LEAST, name,
-                                  error);
+    int32_t leading, status = cadft__struct_in(&t, sizeof t, tensor,
+                                               TENSOR_LEAST, name, error);
     if (status)
         return status;
     if (t.reserved || t.flags)
@@ -187,8 +198,8 @@ int32_t cadft__tensor_matrix(const cadft_tensor *tensor, int matrix,
     for (int32_t d = 0; d < t.ndim; d++)
         if (t.shape[d] < 0)
             return cadft__fail(error, CADFT_E_SHAPE,
-                               "%s.shape[%d] is %lld, expected 0 or more",
-                               name, d, (long long)t.shape[d]);
+                               "%s.shape[%d] is %lld, expected 0 or more", name,
+                               d, (long long)t.shape[d]);
     out->base = t.data;
     out->offset = t.byte_offset;
     out->device_type = t.device_type;

@@ -13,8 +13,8 @@ const char *cadft__dtype_name(int32_t dtype);
 
 /* A caller's tensor seen as a matrix of rows. */
 typedef struct cadft__matrix {
-    void *base;         /* the view's data */
-    uint64_t offset;    /* bytes from base to the first element */
+    void *base;      /* the view's data */
+    uint64_t offset; /* bytes from base to the first element */
     int32_t device_type;
     int32_t dtype;
     int64_t rows, cols;
@@ -26,8 +26,10 @@ typedef struct cadft__matrix {
  * is the columns (dense) and the leading ones collapse to one row stride;
  * without, every element is a row of one column, dense. Sizes are checked
  * against overflow, host addresses against alignment. */
-int32_t cadft__tensor_matrix(const cadft_tensor *tensor, int matrix,
-                             const char *name, cadft__matrix *out,
+int32_t cadft__tensor_matrix(const cadft_tensor *tensor,
+                             int matrix,
+                             const char *name,
+                             cadft__matrix *out,
                              cadft_error *error);
 
 /* Bytes that the matrix spans from its first to after its last element. */

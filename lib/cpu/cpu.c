@@ -31,12 +31,12 @@ struct job {
     uint32_t want;
     int32_t in, out_kind; /* kernel dtype; 0 same dtype, 1 float32 */
     size_t in_size, out_size;
-    int64_t block;        /* rows of a task */
+    int64_t block; /* rows of a task */
 };
 
-static void *address(cadft_array array)
+static void *address(const cadft_array *array)
 {
-    return array.base ? (char *)array.base + array.offset : NULL;
+    return array->base ? (char *)array->base + array->offset : NULL;
 }
 
 static int32_t kernel_dtype(int32_t dtype)
@@ -63,8 +63,7 @@ static const char *row_logits(const struct job *job, int64_t r)
 
 static char *row_grad(const struct job *job, int64_t r)
 {
-    return job->grad +
-           (size_t)r * (size_t)job->out->row_stride * job->out_size;
+    return job->grad + (size_t)r * (size_t)job->out->row_stride * job->out_size;
 }
 
 static void zero_columns(const struct job *job, int64_t r, int64_t from)
@@ -74,8 +73,8 @@ static void zero_columns(const struct job *job, int64_t r, int64_t from)
            (size_t)job->out->cols * job->out_size - skip);
 }
 
-static void stats_of_row(const struct job *job, int64_t r,
-                         cadftk_row_stats *stats)
+static void
+stats_of_row(const struct job *job, int64_t r, cadftk_row_stats *stats)
 {
     double *to = job->stats + r * CADFT_STAT_STRIDE;
     int64_t label = job->labels[r];
@@ -92,8 +91,8 @@ static void stats_of_row(const struct job *job, int64_t r,
     to[CADFT_STAT_STRIDE - 1] = 0;
 }
 
-static void grad_of_row(const struct job *job, int64_t r,
-                        const cadftk_row_grad *args)
+static void
+grad_of_row(const struct job *job, int64_t r, const cadftk_row_grad *args)
 {
     job->table->row_grad[job->in][job->out_kind](
         row_logits(job, r), row_grad(job, r), job->rows->cols, args);
@@ -182,8 +181,10 @@ static void grad_task(void *task, int64_t index, int32_t worker)
 
 /* --------------------------------------------------------------- slots */
 
-static int32_t make_job(cadft_device *device, const cadft_loss_rows *rows,
-                        const cadft_loss_grad_out *out, struct job *job,
+static int32_t make_job(cadft_device *device,
+                        const cadft_loss_rows *rows,
+                        const cadft_loss_grad_out *out,
+                        struct job *job,
                         cadft_error *error)
 {
     int64_t tasks = (int64_t)device->host->max_workers * 8;
@@ -191,8 +192,8 @@ static int32_t make_job(cadft_device *device, const cadft_loss_rows *rows,
     job->table = device->table;
     job->rows = rows;
     job->out = out;
-    job->logits = (const char *)address(rows->logits);
-    job->labels = (const int32_t *)address(rows->labels);
+    job->logits = (const char *)address(&rows->logits);
+    job->labels = (const int32_t *)address(&rows->labels);
     job->in = kernel_dtype(rows->dtype);
     if (job->in < 0 ||
         (out && out->dtype != rows->dtype && out->dtype != CADFT_DTYPE_F32))
@@ -201,15 +202,17 @@ static int32_t make_job(cadft_device *device, const cadft_loss_rows *rows,
     job->in_size = rows->dtype == CADFT_DTYPE_F32 ? 4 : 2;
     job->block = (rows->rows + tasks - 1) / tasks;
     if (out) {
-        job->grad = (char *)address(out->grad);
+        job->grad = (char *)address(&out->grad);
         job->out_kind = out->dtype != rows->dtype;
         job->out_size = out->dtype == CADFT_DTYPE_F32 ? 4 : 2;
     }
     return CADFT_OK;
 }
 
-static int32_t run_job(cadft_device *device, struct job *job,
-                       cadft_task_fn fn, cadft_error *error)
+static int32_t run_job(cadft_device *device,
+                       struct job *job,
+                       cadft_task_fn fn,
+                       cadft_error *error)
 {
     int64_t blocks;
     if (job->rows->rows == 0)
@@ -222,9 +225,12 @@ static int32_t run_job(cadft_device *device, struct job *job,
     return CADFT_OK;
 }
 
-static int32_t loss_row_stats(cadft_device *device, void *stream,
-                              const cadft_loss_rows *rows, uint32_t want,
-                              cadft_array stats, cadft_error *error)
+static int32_t loss_row_stats(cadft_device *device,
+                              void *stream,
+                              const cadft_loss_rows *rows,
+                              uint32_t want,
+                              const cadft_array *stats,
+                              cadft_error *error)
 {
     struct job job;
     int32_t status = make_job(device, rows, NULL, &job, error);
@@ -236,8 +242,10 @@ static int32_t loss_row_stats(cadft_device *device, void *stream,
     return run_job(device, &job, stats_task, error);
 }
 
-static int32_t loss_row_grad(cadft_device *device, void *stream,
-                             const cadft_loss_rows *rows, cadft_array coef,
+static int32_t loss_row_grad(cadft_device *device,
+                             void *stream,
+                             const cadft_loss_rows *rows,
+                             const cadft_array *coef,
                              const cadft_loss_grad_out *out,
                              cadft_error *error)
 {
@@ -250,9 +258,12 @@ static int32_t loss_row_grad(cadft_device *device, void *stream,
     return run_job(device, &job, grad_task, error);
 }
 
-static int32_t loss_row_unit(cadft_device *device, void *stream,
-                             const cadft_loss_rows *rows, uint32_t want,
-                             double smoothing, cadft_array stats,
+static int32_t loss_row_unit(cadft_device *device,
+                             void *stream,
+                             const cadft_loss_rows *rows,
+                             uint32_t want,
+                             double smoothing,
+                             const cadft_array *stats,
                              const cadft_loss_grad_out *out,
                              cadft_error *error)
 {
@@ -269,8 +280,10 @@ static int32_t loss_row_unit(cadft_device *device, void *stream,
 
 /* ------------------------------------------------------ device and memory */
 
-static int32_t cpu_open(const cadft_backend_host *host, const char *options,
-                        cadft_device **out, cadft_error *error)
+static int32_t cpu_open(const cadft_backend_host *host,
+                        const char *options,
+                        cadft_device **out,
+                        cadft_error *error)
 {
     const cadftk_table *table = cadft__isa_pick(options);
     cadft_device *device;
@@ -299,8 +312,10 @@ static const char *cpu_describe(cadft_device *device)
     return device->table->name;
 }
 
-static int32_t cpu_supports(cadft_device *device, int32_t op,
-                            int32_t in_dtype, int32_t out_dtype)
+static int32_t cpu_supports(cadft_device *device,
+                            int32_t op,
+                            int32_t in_dtype,
+                            int32_t out_dtype)
 {
     (void)device;
     if (op < CADFT_OP_LOSS_ROW_STATS || op > CADFT_OP_LOSS_ROW_UNIT ||
@@ -310,12 +325,14 @@ static int32_t cpu_supports(cadft_device *device, int32_t op,
            out_dtype == CADFT_DTYPE_F32;
 }
 
-static int32_t cpu_mem_alloc(cadft_device *device, uint64_t bytes, void **out,
+static int32_t cpu_mem_alloc(cadft_device *device,
+                             uint64_t bytes,
+                             void **out,
                              cadft_error *error)
 {
-    *out = bytes <= SIZE_MAX ? device->host->alloc(device->host->user,
-                                                   (size_t)bytes, 64)
-                             : NULL;
+    *out = bytes <= SIZE_MAX
+               ? device->host->alloc(device->host->user, (size_t)bytes, 64)
+               : NULL;
     return *out ? CADFT_OK
                 : cadft__fail(error, CADFT_E_NOMEM,
                               "the allocator has no %llu bytes",
@@ -327,8 +344,11 @@ static void cpu_mem_free(cadft_device *device, void *base, uint64_t bytes)
     device->host->free(device->host->user, base, (size_t)bytes, 64);
 }
 
-static int32_t cpu_copy_in(cadft_device *device, void *stream, cadft_array to,
-                           const void *from, uint64_t bytes,
+static int32_t cpu_copy_in(cadft_device *device,
+                           void *stream,
+                           const cadft_array *to,
+                           const void *from,
+                           uint64_t bytes,
                            cadft_error *error)
 {
     (void)device;
@@ -339,8 +359,11 @@ static int32_t cpu_copy_in(cadft_device *device, void *stream, cadft_array to,
     return CADFT_OK;
 }
 
-static int32_t cpu_copy_out(cadft_device *device, void *stream, void *to,
-                            cadft_array from, uint64_t bytes,
+static int32_t cpu_copy_out(cadft_device *device,
+                            void *stream,
+                            void *to,
+                            const cadft_array *from,
+                            uint64_t bytes,
                             cadft_error *error)
 {
     (void)device;
@@ -351,8 +374,7 @@ static int32_t cpu_copy_out(cadft_device *device, void *stream, void *to,
     return CADFT_OK;
 }
 
-static int32_t cpu_sync(cadft_device *device, void *stream,
-                        cadft_error *error)
+static int32_t cpu_sync(cadft_device *device, void *stream, cadft_error *error)
 {
     (void)device;
     (void)stream;

@@ -9,13 +9,13 @@
 #include <string.h>
 
 #if defined(CADFTK_HAVE_AVX2) || defined(CADFTK_HAVE_AVX512)
-#include <cpuid.h>
+#    include <cpuid.h>
 
 enum { ISA_AVX2 = 1, ISA_AVX512 = 2 };
 
 /* XCR0: the register state the operating system switches. */
-#define STATE_YMM 0x06u    /* SSE, AVX */
-#define STATE_ZMM 0xe6u    /* and opmask, upper halves, upper sixteen */
+#    define STATE_YMM 0x06u /* SSE, AVX */
+#    define STATE_ZMM 0xe6u /* and opmask, upper halves, upper sixteen */
 
 static unsigned enabled_state(void)
 {

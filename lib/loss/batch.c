@@ -13,8 +13,10 @@ static int is_host(int32_t device_type)
 }
 
 /* Logits and gradients are reached by the kernels. */
-static int32_t check_device(const cadft_loss *loss, const cadft__matrix *m,
-                            const char *name, cadft_error *error)
+static int32_t check_device(const cadft_loss *loss,
+                            const cadft__matrix *m,
+                            const char *name,
+                            cadft_error *error)
 {
     int32_t ours = loss->context->backend->device_type;
     if (m->device_type == ours || (is_host(ours) && is_host(m->device_type)))
@@ -28,9 +30,14 @@ static int32_t check_device(const cadft_loss *loss, const cadft__matrix *m,
 
 /* Read `rows` elements of a dense vector: the host's own memory, or a copy
  * of the device's in `staging`. */
-static int32_t fetch(cadft_loss *loss, const cadft__matrix *m, void *stream,
-                     int64_t **staging, size_t *capacity, const char *name,
-                     const void **out, cadft_error *error)
+static int32_t fetch(cadft_loss *loss,
+                     const cadft__matrix *m,
+                     void *stream,
+                     int64_t **staging,
+                     size_t *capacity,
+                     const char *name,
+                     const void **out,
+                     cadft_error *error)
 {
     cadft_context *context = loss->context;
     cadft_array from = {m->base, m->offset};
@@ -50,21 +57,10 @@ static int32_t fetch(cadft_loss *loss, const cadft__matrix *m, void *stream,
                              cadft__matrix_span(m), error);
 }
 
-static int32_t check_rows(const cadft__matrix *m, int64_t rows,
-                          const char *name, cadft_error *error)
-{
-    if (m->rows == rows)
-        return CADFT_OK;
-    return cadft__fail(error, CADFT_E_SHAPE,
-                       "%s has %lld elements, expected %lld, one a row of "
-                       "logits",
-                       name, (long long)m->rows, (long long)rows);
-}
-
 /* ------------------------------------------------------------ vocabulary */
 
-static int32_t read_vocab(const cadft_loss_batch *t, cadft__batch *b,
-                          cadft_error *error)
+static int32_t
+read_vocab(const cadft_loss_batch *t, cadft__batch *b, cadft_error *error)
 {
     int64_t cols = t->vocab_valid ? t->vocab_valid : b->logits.cols;
     if (cols < 1 || cols > b->logits.cols || cols > INT32_MAX)
@@ -88,11 +84,13 @@ static int32_t read_vocab(const cadft_loss_batch *t, cadft__batch *b,
     return CADFT_OK;
 }
 
-static int32_t read_logits(cadft_loss *loss, const cadft_loss_batch *t,
-                           cadft__batch *b, cadft_error *error)
+static int32_t read_logits(cadft_loss *loss,
+                           const cadft_loss_batch *t,
+                           cadft__batch *b,
+                           cadft_error *error)
 {
-    int32_t status = cadft__tensor_matrix(t->logits, 1, "logits", &b->logits,
-                                          error);
+    int32_t status =
+        cadft__tensor_matrix(t->logits, 1, "logits", &b->logits, error);
     if (!status)
         status = check_device(loss, &b->logits, "logits", error);
     if (status)
@@ -109,27 +107,20 @@ static int32_t read_logits(cadft_loss *loss, const cadft_loss_batch *t,
 
 /* ------------------------------------------------------ labels and samples */
 
-static int32_t read_samples(cadft_loss *loss, const cadft_tensor *tensor,
-                            cadft__batch *b, cadft_error *error)
+static int32_t read_samples(cadft_loss *loss,
+                            const cadft__matrix *m,
+                            cadft__batch *b,
+                            cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
-    cadft__matrix m;
     const void *data;
     const int32_t *ids;
-    int32_t status = cadft__tensor_matrix(tensor, 0, "sample_ids", &m, error);
-    if (!status && m.dtype != CADFT_DTYPE_I32)
-        status = cadft__fail(error, CADFT_E_DTYPE,
-                             "sample_ids are %s, expected int32",
-                             cadft__dtype_name(m.dtype));
-    if (!status)
-        status = check_rows(&m, b->logits.rows, "sample_ids", error);
-    if (!status)
-        status = fetch(loss, &m, b->stream, &s->wide, &s->capacity[6],
-                       "sample_ids", &data, error);
+    int32_t status = fetch(loss, m, b->stream, &s->wide, &s->capacity[6],
+                           "sample_ids", &data, error);
     if (status)
         return status;
     ids = (const int32_t *)data;
-    for (int64_t r = 0; r < m.rows; r++) {
+    for (int64_t r = 0; r < m->rows; r++) {
         if (ids[r] >= loss->step.n_samples)
             return cadft__fail(error, CADFT_E_SAMPLE,
                                "sample_ids[%lld] is %d, expected below %lld, "
@@ -144,8 +135,10 @@ static int32_t read_samples(cadft_loss *loss, const cadft_tensor *tensor,
 
 /* With label offset 1 row r predicts the next row's label, while that
  * belongs to the same sample and sequence; -1 when there is none. */
-static int64_t label_place(const cadft_loss *loss, const cadft__batch *b,
-                           const cadft__matrix *labels, int64_t r)
+static int64_t label_place(const cadft_loss *loss,
+                           const cadft__batch *b,
+                           const cadft__matrix *labels,
+                           int64_t r)
 {
     if (!loss->options.label_offset)
         return r;
@@ -155,15 +148,18 @@ static int64_t label_place(const cadft_loss *loss, const cadft__batch *b,
 }
 
 /* Row r's label, or its sample set to -1 when the row does not count. */
-static int32_t read_label(const cadft_loss *loss, cadft__batch *b,
-                          const cadft__matrix *m, const void *data, int64_t r,
+static int32_t read_label(const cadft_loss *loss,
+                          cadft__batch *b,
+                          const cadft__matrix *m,
+                          const void *data,
+                          int64_t r,
                           cadft_error *error)
 {
     int64_t place = label_place(loss, b, m, r), label;
     b->labels[r] = 0;
     if (b->samples[r] < 0)
         return CADFT_OK;
-    label = place < 0                       ? loss->options.ignore_index
+    label = place < 0                     ? loss->options.ignore_index
             : m->dtype == CADFT_DTYPE_I32 ? ((const int32_t *)data)[place]
                                           : ((const int64_t *)data)[place];
     if (label == loss->options.ignore_index) {
@@ -172,72 +168,82 @@ static int32_t read_label(const cadft_loss *loss, cadft__batch *b,
     }
     if (label < 0 || label >= b->vocab)
         return cadft__fail(error, CADFT_E_LABEL,
-                           "labels[%lld] is %lld, expected 0 to %lld or "
-                           "ignore_index %lld",
-                           (long long)place, (long long)label,
-                           (long long)(b->vocab - 1),
+                           "labels[%lld], of row %lld and sample %d, is "
+                           "%lld, expected 0 to %lld or ignore_index %lld",
+                           (long long)place, (long long)r, b->samples[r],
+                           (long long)label, (long long)(b->vocab - 1),
                            (long long)loss->options.ignore_index);
     b->labels[r] = (int32_t)label;
     return CADFT_OK;
 }
 
-static int32_t read_labels(cadft_loss *loss, const cadft_tensor *tensor,
-                           cadft__batch *b, cadft_error *error)
+static int32_t read_labels(cadft_loss *loss,
+                           const cadft__matrix *m,
+                           cadft__batch *b,
+                           cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
-    cadft__matrix m;
     const void *data;
-    int32_t status = cadft__tensor_matrix(tensor, 0, "labels", &m, error);
-    if (!status && m.dtype != CADFT_DTYPE_I32 && m.dtype != CADFT_DTYPE_I64)
-        status = cadft__fail(error, CADFT_E_DTYPE,
-                             "labels are %s, expected int32 or int64",
-                             cadft__dtype_name(m.dtype));
-    if (!status)
-        status = check_rows(&m, b->logits.rows, "labels", error);
-    if (!status)
-        status = fetch(loss, &m, b->stream, &s->wide, &s->capacity[6],
-                       "labels", &data, error);
+    int32_t status = fetch(loss, m, b->stream, &s->wide, &s->capacity[6],
+                           "labels", &data, error);
     b->labels = s->labels;
     /* Rows ascend: a row's own sample id is set to -1 only after the row
      * before it has compared with it. */
-    for (int64_t r = 0; !status && r < m.rows; r++)
-        status = read_label(loss, b, &m, data, r, error);
+    for (int64_t r = 0; !status && r < m->rows; r++)
+        status = read_label(loss, b, m, data, r, error);
+    return status;
+}
+
+/* A vector beside the logits: one element a row, of one of two types. */
+static int32_t check_vector(const cadft_tensor *tensor,
+                            int64_t rows,
+                            int32_t dtype,
+                            int32_t other,
+                            const char *name,
+                            cadft__matrix *out,
+                            cadft_error *error)
+{
+    int32_t status = cadft__tensor_matrix(tensor, 0, name, out, error);
+    if (!status && out->dtype != dtype && out->dtype != other)
+        status =
+            cadft__fail(error, CADFT_E_DTYPE, "%s has type %s, expected %s%s%s",
+                        name, cadft__dtype_name(out->dtype),
+                        cadft__dtype_name(dtype), other == dtype ? "" : " or ",
+                        other == dtype ? "" : cadft__dtype_name(other));
+    if (!status && out->rows != rows)
+        status = cadft__fail(error, CADFT_E_SHAPE,
+                             "%s has %lld elements, expected %lld, one a row "
+                             "of logits",
+                             name, (long long)out->rows, (long long)rows);
     return status;
 }
 
 /* ------------------------------------------------------- the host's k */
 
-static int32_t read_k(cadft_loss *loss, const cadft_tensor *tensor,
-                      cadft__batch *b, cadft_error *error)
+static int32_t read_k(cadft_loss *loss,
+                      const cadft__matrix *m,
+                      cadft__batch *b,
+                      cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
-    cadft__matrix m;
     const void *data;
-    int32_t status = cadft__tensor_matrix(tensor, 0, "k", &m, error);
-    if (!status && m.dtype != CADFT_DTYPE_F32 && m.dtype != CADFT_DTYPE_F64)
-        status = cadft__fail(error, CADFT_E_DTYPE,
-                             "k is %s, expected float32 or float64",
-                             cadft__dtype_name(m.dtype));
+    int32_t status =
+        cadft__reserve(&loss->context->memory, &s->k, &s->capacity[5], 0,
+                       (size_t)m->rows, sizeof *s->k, error);
     if (!status)
-        status = check_rows(&m, b->logits.rows, "k", error);
-    if (!status)
-        status = cadft__reserve(&loss->context->memory, &s->k,
-                                &s->capacity[5], 0, (size_t)b->logits.rows,
-                                sizeof *s->k, error);
-    if (!status)
-        status = fetch(loss, &m, b->stream, &s->wide, &s->capacity[6], "k",
+        status = fetch(loss, m, b->stream, &s->wide, &s->capacity[6], "k",
                        &data, error);
     if (status)
         return status;
-    for (int64_t r = 0; r < m.rows; r++)
-        s->k[r] = m.dtype == CADFT_DTYPE_F32 ? ((const float *)data)[r]
-                                             : ((const double *)data)[r];
+    for (int64_t r = 0; r < m->rows; r++)
+        s->k[r] = m->dtype == CADFT_DTYPE_F32 ? ((const float *)data)[r]
+                                              : ((const double *)data)[r];
     b->k = s->k;
     return CADFT_OK;
 }
 
-static int32_t check_k(const cadft_loss *loss, const cadft_loss_batch *t,
-                       cadft_error *error)
+static int32_t
+check_k(const cadft_loss *loss, const cadft_loss_batch *t, cadft_error *error)
 {
     int host = loss->options.objective == CADFT_OBJECTIVE_HOST;
     if (t->k && !host)
@@ -255,26 +261,45 @@ static int32_t check_k(const cadft_loss *loss, const cadft_loss_batch *t,
 
 /* ------------------------------------------------------------------- all */
 
+/* sample_ids, labels and, if given, k. */
+static int32_t check_vectors(const cadft_loss_batch *t,
+                             int64_t rows,
+                             cadft__matrix v[3],
+                             cadft_error *error)
+{
+    int32_t status = check_vector(t->sample_ids, rows, CADFT_DTYPE_I32,
+                                  CADFT_DTYPE_I32, "sample_ids", &v[0], error);
+    if (!status)
+        status = check_vector(t->labels, rows, CADFT_DTYPE_I32, CADFT_DTYPE_I64,
+                              "labels", &v[1], error);
+    if (!status && t->k)
+        status = check_vector(t->k, rows, CADFT_DTYPE_F32, CADFT_DTYPE_F64, "k",
+                              &v[2], error);
+    return status;
+}
+
 static int32_t reserve(cadft_loss *loss, int64_t rows, cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
     cadft__memory *memory = &loss->context->memory;
-    int32_t status =
-        cadft__reserve(memory, &s->labels, &s->capacity[0], 0, (size_t)rows,
-                       sizeof *s->labels, error);
+    int32_t status = cadft__reserve(memory, &s->labels, &s->capacity[0], 0,
+                                    (size_t)rows, sizeof *s->labels, error);
     if (!status)
         status = cadft__reserve(memory, &s->samples, &s->capacity[1], 0,
                                 (size_t)rows, sizeof *s->samples, error);
     return status;
 }
 
-int32_t cadft__batch_read(cadft_loss *loss, const cadft_loss_batch *theirs,
-                          cadft__batch *out, cadft_error *error)
+int32_t cadft__batch_read(cadft_loss *loss,
+                          const cadft_loss_batch *theirs,
+                          cadft__batch *out,
+                          cadft_error *error)
 {
+    cadft__matrix v[3];
     cadft_loss_batch t;
-    int32_t status = cadft__struct_in(
-        &t, sizeof t, theirs, CADFT__SIZE_TO(cadft_loss_batch, stream),
-        "batch", error);
+    int32_t status = cadft__struct_in(&t, sizeof t, theirs,
+                                      CADFT__SIZE_TO(cadft_loss_batch, stream),
+                                      "batch", error);
     if (status)
         return status;
     *out = (cadft__batch){.stream = t.stream};
@@ -287,14 +312,16 @@ int32_t cadft__batch_read(cadft_loss *loss, const cadft_loss_batch *theirs,
     status = check_k(loss, &t, error);
     if (!status)
         status = read_logits(loss, &t, out, error);
+    if (!status) /* all shapes before any memory */
+        status = check_vectors(&t, out->logits.rows, v, error);
     if (!status)
         status = reserve(loss, out->logits.rows, error);
     if (!status)
-        status = read_samples(loss, t.sample_ids, out, error);
+        status = read_samples(loss, &v[0], out, error);
     if (!status)
-        status = read_labels(loss, t.labels, out, error);
+        status = read_labels(loss, &v[1], out, error);
     if (!status && t.k)
-        status = read_k(loss, t.k, out, error);
+        status = read_k(loss, &v[2], out, error);
     return status;
 }
 
@@ -318,8 +345,8 @@ cadft_loss_rows cadft__batch_rows(const cadft_loss *loss,
 
 /* Either the very same rows, or no byte in common. Off the host a base is a
  * handle, and only offsets from the same one can be compared. */
-static int32_t check_alias(const cadft__matrix *z, const cadft__matrix *g,
-                           cadft_error *error)
+static int32_t
+check_alias(const cadft__matrix *z, const cadft__matrix *g, cadft_error *error)
 {
     int host = is_host(z->device_type);
     uint64_t a = z->offset + (host ? (uintptr_t)z->base : 0);
@@ -338,9 +365,11 @@ static int32_t check_alias(const cadft__matrix *z, const cadft__matrix *g,
                        "data type and strides, or separate memory");
 }
 
-int32_t cadft__batch_grad(const cadft_loss *loss, const cadft__batch *batch,
+int32_t cadft__batch_grad(const cadft_loss *loss,
+                          const cadft__batch *batch,
                           const cadft_tensor *theirs,
-                          cadft_loss_grad_out *out, cadft_error *error)
+                          cadft_loss_grad_out *out,
+                          cadft_error *error)
 {
     cadft_context *context = loss->context;
     cadft__matrix g;
@@ -358,13 +387,12 @@ int32_t cadft__batch_grad(const cadft_loss *loss, const cadft__batch *batch,
                            cadft__dtype_name(batch->logits.dtype));
     if (g.rows != batch->logits.rows ||
         (g.cols != batch->cols && g.cols != batch->logits.cols))
-        return cadft__fail(error, CADFT_E_SHAPE,
-                           "grad is [%lld, %lld], expected [%lld, %lld] or "
-                           "the %lld valid columns",
-                           (long long)g.rows, (long long)g.cols,
-                           (long long)batch->logits.rows,
-                           (long long)batch->logits.cols,
-                           (long long)batch->cols);
+        return cadft__fail(
+            error, CADFT_E_SHAPE,
+            "grad is [%lld, %lld], expected [%lld, %lld] or "
+            "the %lld valid columns",
+            (long long)g.rows, (long long)g.cols, (long long)batch->logits.rows,
+            (long long)batch->logits.cols, (long long)batch->cols);
     *out = (cadft_loss_grad_out){
         .struct_size = sizeof *out,
         .dtype = g.dtype,

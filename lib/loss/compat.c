@@ -39,18 +39,20 @@ double cadft__compat_weight(const cadft__compat *compat, double chat)
     return chat > 0 ? exp(-compat->beta * chat) : 1;
 }
 
-void cadft__running_add(cadft__running *running, double decay, double mu,
+void cadft__running_add(cadft__running *running,
+                        double decay,
+                        double mu,
                         double sigma)
 {
     running->mu = decay * running->mu + (1 - decay) * mu;
     running->sigma = decay * running->sigma + (1 - decay) * sigma;
-    running->steps += 1;
+    running->weight = decay * running->weight + (1 - decay);
 }
 
-void cadft__running_get(const cadft__running *running, double decay,
-                        double *mu, double *sigma)
+void cadft__running_get(const cadft__running *running,
+                        double *mu,
+                        double *sigma)
 {
-    double correction = 1 - pow(decay, running->steps);
-    *mu = running->mu / correction;
-    *sigma = running->sigma / correction;
+    *mu = running->mu / running->weight;
+    *sigma = running->sigma / running->weight;
 }

@@ -13,8 +13,7 @@ typedef struct cadft__moments {
 } cadft__moments;
 
 void cadft__moments_add(cadft__moments *moments, double c);
-void cadft__moments_merge(cadft__moments *moments,
-                          const cadft__moments *other);
+void cadft__moments_merge(cadft__moments *moments, const cadft__moments *other);
 
 /* sqrt(M2 / (n - ddof)); 0 without a degree of freedom. */
 double cadft__moments_sigma(const cadft__moments *moments, int64_t ddof);
@@ -30,16 +29,21 @@ double cadft__compat_score(const cadft__compat *compat, double c);
 /* exp(-beta * max(0, chat)). */
 double cadft__compat_weight(const cadft__compat *compat, double chat);
 
-/* Exponential averages of mu and sigma over earlier global batches. */
+/* Exponential averages of mu and sigma over earlier global batches, with the
+ * weight that the batches have in them: 1 - decay^steps while the decay stays
+ * the same, and right when it changes. */
 typedef struct cadft__running {
-    double mu, sigma, steps;
+    double mu, sigma, weight;
 } cadft__running;
 
-void cadft__running_add(cadft__running *running, double decay, double mu,
+void cadft__running_add(cadft__running *running,
+                        double decay,
+                        double mu,
                         double sigma);
 
-/* Bias-corrected; steps must be above 0. */
-void cadft__running_get(const cadft__running *running, double decay,
-                        double *mu, double *sigma);
+/* Bias-corrected; weight must be above 0. */
+void cadft__running_get(const cadft__running *running,
+                        double *mu,
+                        double *sigma);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shards: what a process knows, as arrays that an all-reduce can combine. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -9,18 +10,37 @@
 /* Fields of ROW_SUM. The maximum over all shards is z*; a shard's part is
  * relative to it, so that sums are plain. */
 enum {
-    SUM_REST,     /* sum of exp(z - z*), without z* itself once a shard */
-    SUM_TOPS,     /* 1 in a shard that attains z* */
+    SUM_REST, /* sum of exp(z - z*), without z* itself once a shard */
+    SUM_TOPS, /* 1 in a shard that attains z* */
     SUM_Z_LABEL,
-    SUM_OWNERS,   /* 1 in the shard that has the label */
-    SUM_T,        /* sum of exp(z - z*) (z* - z) */
+    SUM_OWNERS, /* 1 in the shard that has the label */
+    SUM_T,      /* sum of exp(z - z*) (z* - z) */
     SUM_Z,
     SUM_UNMASKED,
-    SUM_BAD,      /* NaN or +inf in this shard */
+    SUM_BAD, /* NaN or +inf in this shard */
     SUM_FIELDS
 };
 
 enum { SAMPLE_FIELDS = 4, MOMENT_FIELDS = 6, WEIGHT_FIELDS = 2 };
+
+/* A number of things, as a sum of counts can be. */
+static int is_count(double v)
+{
+    return v >= 0 && v <= 0x1p53 && v == floor(v);
+}
+
+static int is_sum(double v)
+{
+    return v >= 0 && isfinite(v);
+}
+
+/* Value `index` of an import is none that a sum of exports can have. */
+static int32_t
+refuse(int64_t index, double value, const char *expected, cadft_error *error)
+{
+    return cadft__fail(error, CADFT_E_ARG, "values[%lld] is %g, expected %s",
+                       (long long)index, value, expected);
+}
 
 /* ------------------------------------------------------------- rows: out */
 
@@ -73,14 +93,14 @@ static void export_row_sum(const cadft_loss *loss, double *out)
 
 /* -------------------------------------------------------------- rows: in */
 
-static int32_t import_row_max(cadft_loss *loss, const double *values,
-                              cadft_error *error)
+static int32_t
+import_row_max(cadft_loss *loss, const double *values, cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
     int64_t n = loss->step.open.rows;
-    int32_t status = cadft__reserve(&loss->context->memory, &s->row_max,
-                                    &s->capacity[7], 0, (size_t)n,
-                                    sizeof *s->row_max, error);
+    int32_t status =
+        cadft__reserve(&loss->context->memory, &s->row_max, &s->capacity[7], 0,
+                       (size_t)n, sizeof *s->row_max, error);
     for (int64_t r = 0; !status && r < n; r++) {
         double own = stat_of(loss, r)[CADFT_STAT_Z_MAX];
         if (isnan(values[r]) || values[r] == INFINITY ||
@@ -96,23 +116,28 @@ static int32_t import_row_max(cadft_loss *loss, const double *values,
     return status;
 }
 
-static int32_t check_row_sum(const cadft_loss *loss, int64_t r,
-                             const double *v, cadft_error *error)
+static int32_t check_row_sum(const cadft_loss *loss,
+                             int64_t r,
+                             const double *v,
+                             cadft_error *error)
 {
     double label = loss->step.rows[loss->step.n_rows + (size_t)r].label;
-    for (int f = 0; f < SUM_FIELDS; f++)
-        if (isnan(v[f]) || v[f] == INFINITY ||
-            (isinf(v[f]) && f != SUM_Z_LABEL))
-            return cadft__fail(error, CADFT_E_ARG,
-                               "values[%lld] is %g, expected a sum of what "
-                               "was exported",
-                               (long long)(r * SUM_FIELDS + f), v[f]);
-    if (v[SUM_TOPS] < 1 && v[SUM_BAD] == 0 &&
-        loss->scratch.row_max[r] > -INFINITY)
+    double max = loss->scratch.row_max[r];
+    for (int f = 0; f < SUM_FIELDS; f++) {
+        int fits = f == SUM_Z                    ? isfinite(v[f])
+                   : f == SUM_Z_LABEL            ? v[f] <= DBL_MAX
+                   : f == SUM_REST || f == SUM_T ? is_sum(v[f])
+                                                 : is_count(v[f]);
+        if (!fits)
+            return refuse(r * SUM_FIELDS + f, v[f],
+                          "a sum of what was exported", error);
+    }
+    if (v[SUM_BAD] == 0 && isfinite(max) &&
+        (v[SUM_TOPS] < 1 || v[SUM_Z_LABEL] > max))
         return cadft__fail(error, CADFT_E_ARG,
-                           "no shard of row %lld has its maximum %g, which "
-                           "ROW_MAX gave",
-                           (long long)r, loss->scratch.row_max[r]);
+                           "row %lld has label logit %g and its maximum %g "
+                           "in %g shards",
+                           (long long)r, v[SUM_Z_LABEL], max, v[SUM_TOPS]);
     if (v[SUM_OWNERS] != 1)
         return cadft__fail(error, CADFT_E_LABEL,
                            "label %.0f of row %lld lies in %g shards, "
@@ -121,26 +146,24 @@ static int32_t check_row_sum(const cadft_loss *loss, int64_t r,
     return CADFT_OK;
 }
 
-static int32_t import_row_sum(cadft_loss *loss, const double *values,
-                              cadft_error *error)
+static int32_t
+import_row_sum(cadft_loss *loss, const double *values, cadft_error *error)
 {
     cadft__step *step = &loss->step;
     int64_t n = step->open.rows;
-    const double *k =
-        loss->options.objective == CADFT_OBJECTIVE_HOST ? loss->scratch.k
-                                                        : NULL;
+    const double *k = loss->options.objective == CADFT_OBJECTIVE_HOST
+                          ? loss->scratch.k
+                          : NULL;
     int32_t status = CADFT_OK;
     for (int64_t r = 0; !status && r < n; r++)
         if (counts(loss, r))
-            status =
-                check_row_sum(loss, r, values + r * SUM_FIELDS, error);
+            status = check_row_sum(loss, r, values + r * SUM_FIELDS, error);
     if (status)
         return status;
     for (int64_t r = 0; r < n; r++) {
         const double *v = values + r * SUM_FIELDS;
         double *s = loss->scratch.stats + r * CADFT_STAT_STRIDE;
-        s[CADFT_STAT_Z_MAX] =
-            v[SUM_BAD] > 0 ? NAN : loss->scratch.row_max[r];
+        s[CADFT_STAT_Z_MAX] = v[SUM_BAD] > 0 ? NAN : loss->scratch.row_max[r];
         s[CADFT_STAT_SUM_REST] = v[SUM_REST] + (v[SUM_TOPS] - 1);
         s[CADFT_STAT_Z_LABEL] = v[SUM_Z_LABEL];
         s[CADFT_STAT_SUM_T] = v[SUM_T];
@@ -164,8 +187,8 @@ static void export_samples(const cadft_loss *loss, double *out)
 {
     for (int64_t i = 0; i < loss->step.n_samples; i++) {
         const cadft__sample *sample = &loss->step.samples[i];
-        const cadft__sums zero = {0, 0, 0, 0}, *s = sample->weighed ? &zero
-                                                           : &sample->sums;
+        const cadft__sums zero = {0, 0, 0, 0},
+                          *s = sample->weighed ? &zero : &sample->sums;
         *out++ = s->l;
         *out++ = s->rows;
         *out++ = s->infinite;
@@ -173,13 +196,15 @@ static void export_samples(const cadft_loss *loss, double *out)
     }
 }
 
-static int32_t check_sample(const cadft_loss *loss, int64_t i,
-                            const double *v, cadft_error *error)
+static int32_t check_sample(const cadft_loss *loss,
+                            int64_t i,
+                            const double *v,
+                            cadft_error *error)
 {
     const cadft__sums *own = &loss->step.samples[i].sums;
-    if (!isfinite(v[0]) || v[0] < 0 || !(v[1] >= own->rows) ||
-        !(v[2] >= own->infinite) || !(v[3] >= own->bad) || !isfinite(v[1]) ||
-        v[2] + v[3] > v[1])
+    if (!is_sum(v[0]) || !is_count(v[1]) || !is_count(v[2]) ||
+        !is_count(v[3]) || v[1] < own->rows || v[2] < own->infinite ||
+        v[3] < own->bad || v[2] + v[3] > v[1])
         return cadft__fail(error, CADFT_E_ARG,
                            "values of sample %lld are (%g, %g, %g, %g), "
                            "expected sums that contain what was exported",
@@ -192,8 +217,8 @@ static int32_t check_sample(const cadft_loss *loss, int64_t i,
     return CADFT_OK;
 }
 
-static int32_t import_samples(cadft_loss *loss, const double *values,
-                              cadft_error *error)
+static int32_t
+import_samples(cadft_loss *loss, const double *values, cadft_error *error)
 {
     int32_t status = CADFT_OK;
     int64_t n = loss->step.n_samples;
@@ -205,8 +230,7 @@ static int32_t import_samples(cadft_loss *loss, const double *values,
     for (int64_t i = 0; i < n; i++) {
         const double *v = values + i * SAMPLE_FIELDS;
         if (!loss->step.samples[i].weighed)
-            loss->step.samples[i].sums =
-                (cadft__sums){v[0], v[1], v[2], v[3]};
+            loss->step.samples[i].sums = (cadft__sums){v[0], v[1], v[2], v[3]};
     }
     loss->step.imported_samples = 1;
     return CADFT_OK;
@@ -226,24 +250,31 @@ static void export_moments(const cadft_loss *loss, double *slot)
     slot[5] = t.infinite;
 }
 
-static int32_t import_moments(cadft_loss *loss, const double *values,
-                              int64_t shards, cadft_error *error)
+static int32_t import_moments(cadft_loss *loss,
+                              const double *values,
+                              int64_t shards,
+                              cadft_error *error)
 {
-    cadft__totals t = {.rows = 0};
+    cadft__totals t = {.rows = 0}, own;
     for (int64_t i = 0; i < shards; i++) {
         const double *v = values + i * MOMENT_FIELDS;
         cadft__moments m = {v[0], v[1], v[2]};
         for (int f = 0; f < MOMENT_FIELDS; f++)
-            if (!isfinite(v[f]) || v[f] < 0)
-                return cadft__fail(error, CADFT_E_ARG,
-                                   "values[%lld] is %g, expected a finite "
-                                   "number, 0 or more",
-                                   (long long)(i * MOMENT_FIELDS + f), v[f]);
+            if (f == 1 || f == 2 ? !is_sum(v[f]) : !is_count(v[f]))
+                return refuse(i * MOMENT_FIELDS + f, v[f], "what was exported",
+                              error);
         cadft__moments_merge(&t.moments, &m);
         t.rows += v[3];
         t.skipped += v[4];
         t.infinite += v[5];
     }
+    cadft__totals_own(loss, &own);
+    if (t.moments.n < own.moments.n || t.rows < own.rows ||
+        t.skipped < own.skipped || t.infinite < own.infinite)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "the slots in values add up to %.0f samples and "
+                           "%.0f rows, but %.0f and %.0f were exported here",
+                           t.moments.n, t.rows, own.moments.n, own.rows);
     loss->step.totals = t;
     loss->step.imported_moments = 1;
     return CADFT_OK;
@@ -257,13 +288,16 @@ static void export_weights(const cadft_loss *loss, double *slot)
     slot[1] = w.sum;
 }
 
-static int32_t import_weights(cadft_loss *loss, const double *values,
-                              int64_t shards, cadft_error *error)
+static int32_t import_weights(cadft_loss *loss,
+                              const double *values,
+                              int64_t shards,
+                              cadft_error *error)
 {
+    cadft__weights own;
     double n = 0, sum = 0;
     for (int64_t i = 0; i < shards; i++) {
         const double *v = values + i * WEIGHT_FIELDS;
-        if (!isfinite(v[0]) || !isfinite(v[1]) || v[1] < 0 || v[0] < v[1])
+        if (!is_count(v[0]) || !is_sum(v[1]) || v[0] < v[1])
             return cadft__fail(error, CADFT_E_ARG,
                                "weights of shard %lld are (%g, %g), expected "
                                "a count and a sum not above it",
@@ -271,25 +305,47 @@ static int32_t import_weights(cadft_loss *loss, const double *values,
         n += v[0];
         sum += v[1];
     }
+    cadft__weights_own(loss, &own);
+    if (n < own.n)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "the slots in values add up to %.0f samples, but "
+                           "%.0f were exported here",
+                           n, own.n);
     loss->step.weights_n = n;
     loss->step.weights_sum = sum;
     loss->step.imported_weights = 1;
     return CADFT_OK;
 }
 
-static int32_t import_report(cadft_loss *loss, const double *values,
-                             int64_t shards, cadft_error *error)
+static int fits_report(int field, double v)
+{
+    switch (field) {
+    case REPORT_ROWS:
+    case REPORT_N:
+    case REPORT_BELOW:
+        return is_count(v);
+    case REPORT_LOSS: /* negative with a host's negative k */
+    case REPORT_AK:
+        return isfinite(v);
+    case REPORT_LEAST:
+        return v >= 0 && v <= 1;
+    default:
+        return is_sum(v);
+    }
+}
+
+static int32_t import_report(cadft_loss *loss,
+                             const double *values,
+                             int64_t shards,
+                             cadft_error *error)
 {
     double sum[CADFT__REPORT_LENGTH] = {0}, least = INFINITY;
     for (int64_t i = 0; i < shards; i++) {
         const double *v = values + i * CADFT__REPORT_LENGTH;
         for (int f = 0; f < CADFT__REPORT_LENGTH; f++) {
-            if (!isfinite(v[f]))
-                return cadft__fail(error, CADFT_E_ARG,
-                                   "values[%lld] is %g, expected a finite "
-                                   "number",
-                                   (long long)(i * CADFT__REPORT_LENGTH + f),
-                                   v[f]);
+            if (!fits_report(f, v[f]))
+                return refuse(i * CADFT__REPORT_LENGTH + f, v[f],
+                              "what was exported", error);
             sum[f] += v[f];
         }
         if (v[REPORT_N] > 0)
@@ -323,8 +379,8 @@ static int64_t slot_fields(int32_t kind)
     }
 }
 
-static int32_t check_phase(const cadft_loss *loss, int32_t kind,
-                           cadft_error *error)
+static int32_t
+check_phase(const cadft_loss *loss, int32_t kind, cadft_error *error)
 {
     const cadft__step *step = &loss->step;
     enum pending due = kind == CADFT_EXCHANGE_ROW_MAX   ? PENDING_ROW_MAX
@@ -335,8 +391,7 @@ static int32_t check_phase(const cadft_loss *loss, int32_t kind,
         return cadft__fail(error, CADFT_E_ARG,
                            "kind is %d, expected CADFT_EXCHANGE_...", kind);
     if (step->phase == PHASE_IDLE)
-        return cadft__fail(error, CADFT_E_PHASE,
-                           "an exchange outside a step");
+        return cadft__fail(error, CADFT_E_PHASE, "an exchange outside a step");
     if (step->pending != due)
         return cadft__fail(error, CADFT_E_PHASE,
                            is_row_kind(kind)
@@ -384,7 +439,9 @@ static void export_plain(const cadft_loss *loss, int32_t kind, double *out)
         export_samples(loss, out);
 }
 
-static int32_t export_slot(const cadft_loss *loss, int32_t kind, double *slot,
+static int32_t export_slot(const cadft_loss *loss,
+                           int32_t kind,
+                           double *slot,
                            cadft_error *error)
 {
     if (kind == CADFT_EXCHANGE_MOMENTS)
@@ -396,9 +453,14 @@ static int32_t export_slot(const cadft_loss *loss, int32_t kind, double *slot,
     return CADFT_OK;
 }
 
-static int32_t export(const cadft_loss *loss, int32_t kind, int64_t shard,
-                      int64_t n_shards, double *out, size_t capacity,
-                      size_t *needed, cadft_error *error)
+static int32_t export(const cadft_loss *loss,
+                      int32_t kind,
+                      int64_t shard,
+                      int64_t n_shards,
+                      double *out,
+                      size_t capacity,
+                      size_t *needed,
+                      cadft_error *error)
 {
     int64_t fields = slot_fields(kind);
     size_t size;
@@ -430,8 +492,11 @@ static int32_t export(const cadft_loss *loss, int32_t kind, int64_t shard,
     return export_slot(loss, kind, out + shard * fields, error);
 }
 
-static int32_t import(cadft_loss *loss, int32_t kind, const double *values,
-                      size_t count, cadft_error *error)
+static int32_t import(cadft_loss *loss,
+                      int32_t kind,
+                      const double *values,
+                      size_t count,
+                      cadft_error *error)
 {
     int64_t fields = slot_fields(kind), shards;
     int32_t status = check_phase(loss, kind, error);
@@ -462,21 +527,28 @@ static int32_t import(cadft_loss *loss, int32_t kind, const double *values,
     }
 }
 
-int32_t cadft_loss_export(cadft_loss *loss, int32_t kind, int64_t shard,
-                          int64_t n_shards, double *out, size_t capacity,
-                          size_t *needed, cadft_error *error)
+int32_t cadft_loss_export(cadft_loss *loss,
+                          int32_t kind,
+                          int64_t shard,
+                          int64_t n_shards,
+                          double *out,
+                          size_t capacity,
+                          size_t *needed,
+                          cadft_error *error)
 {
     cadft__call call;
     int32_t status = cadft__loss_enter(loss, error, &call);
     if (status)
         return status;
-    status = export(loss, kind, shard, n_shards, out, capacity, needed,
-                    &call.error);
+    status =
+        export(loss, kind, shard, n_shards, out, capacity, needed, &call.error);
     return cadft__loss_leave(loss, error, &call, status);
 }
 
-int32_t cadft_loss_import(cadft_loss *loss, int32_t kind,
-                          const double *values, size_t count,
+int32_t cadft_loss_import(cadft_loss *loss,
+                          int32_t kind,
+                          const double *values,
+                          size_t count,
                           cadft_error *error)
 {
     cadft__call call;

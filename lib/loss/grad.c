@@ -9,8 +9,10 @@
  *   A = a (k + 2 lambda lse),  C = a k e / U,
  *   at the label a (k (p - 1 + e - e/U) + 2 lambda lse p),
  * where p - 1 = expm1(-l) keeps its digits when p is near 1. */
-static void coefficients(const cadft_loss *loss, const cadft__row *row,
-                         double a, double *coef)
+static void coefficients(const cadft_loss *loss,
+                         const cadft__row *row,
+                         double a,
+                         double *coef)
 {
     double e = loss->options.label_smoothing;
     double spread = e > 0 ? e / row->unmasked : 0;
@@ -22,8 +24,10 @@ static void coefficients(const cadft_loss *loss, const cadft__row *row,
         a * (row->k * (expm1(-row->l) + e - spread) + z * exp(-row->l));
 }
 
-static int32_t check_micro(const cadft_loss *loss, int64_t micro,
-                           const cadft__batch *batch, cadft_error *error)
+static int32_t check_micro(const cadft_loss *loss,
+                           int64_t micro,
+                           const cadft__batch *batch,
+                           cadft_error *error)
 {
     const cadft__step *step = &loss->step;
     const cadft__micro *m;
@@ -58,14 +62,16 @@ static int32_t check_micro(const cadft_loss *loss, int64_t micro,
 }
 
 /* Rows of logits that were not observed, in the scratch. */
-static int32_t read_again(cadft_loss *loss, const cadft__batch *batch,
-                          cadft__row **out, cadft_error *error)
+static int32_t read_again(cadft_loss *loss,
+                          const cadft__batch *batch,
+                          cadft__row **out,
+                          cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
     int64_t n = batch->logits.rows;
-    int32_t status = cadft__reserve(&loss->context->memory, &s->rows,
-                                    &s->capacity[8], 0, (size_t)n,
-                                    sizeof *s->rows, error);
+    int32_t status =
+        cadft__reserve(&loss->context->memory, &s->rows, &s->capacity[8], 0,
+                       (size_t)n, sizeof *s->rows, error);
     for (int64_t r = 0; !status && r < n; r++)
         if (batch->samples[r] >= 0 &&
             !loss->step.samples[batch->samples[r]].weighed)
@@ -83,9 +89,12 @@ static int32_t read_again(cadft_loss *loss, const cadft__batch *batch,
 
 /* Coefficients of all rows to the device, labels marked where the gradient
  * is zero. */
-static int32_t send(cadft_loss *loss, const cadft__batch *batch,
-                    const cadft__row *rows, cadft_array labels,
-                    cadft_array coef, cadft_error *error)
+static int32_t send(cadft_loss *loss,
+                    const cadft__batch *batch,
+                    const cadft__row *rows,
+                    cadft_array labels,
+                    cadft_array coef,
+                    cadft_error *error)
 {
     cadft_context *context = loss->context;
     int64_t n = batch->logits.rows;
@@ -125,20 +134,23 @@ static int32_t check_phase(const cadft_loss *loss, cadft_error *error)
 }
 
 /* Samples of the micro-batch must have their weights. */
-static int32_t check_weighed(const cadft_loss *loss, const cadft__row *rows,
-                             int64_t n, cadft_error *error)
+static int32_t check_weighed(const cadft_loss *loss,
+                             const cadft__row *rows,
+                             int64_t n,
+                             cadft_error *error)
 {
     for (int64_t r = 0; r < n; r++)
-        if (rows[r].sample >= 0 &&
-            !loss->step.samples[rows[r].sample].weighed)
+        if (rows[r].sample >= 0 && !loss->step.samples[rows[r].sample].weighed)
             return cadft__fail(error, CADFT_E_PHASE,
                                "sample %d has no weight yet: weigh first",
                                rows[r].sample);
     return CADFT_OK;
 }
 
-int32_t cadft__grad(cadft_loss *loss, int64_t micro,
-                    const cadft_loss_batch *theirs, const cadft_tensor *grad,
+int32_t cadft__grad(cadft_loss *loss,
+                    int64_t micro,
+                    const cadft_loss_batch *theirs,
+                    const cadft_tensor *grad,
                     cadft_error *error)
 {
     cadft_context *context = loss->context;
@@ -163,8 +175,8 @@ int32_t cadft__grad(cadft_loss *loss, int64_t micro,
     if (!status)
         status = check_weighed(loss, rows, batch.logits.rows, error);
     if (!status)
-        status = cadft__scratch_arrays(loss, &batch, &labels, &stats, &coef,
-                                       error);
+        status =
+            cadft__scratch_arrays(loss, &batch, &labels, &stats, &coef, error);
     if (!status)
         status = send(loss, &batch, rows, labels, coef, error);
     if (status)
@@ -175,9 +187,11 @@ int32_t cadft__grad(cadft_loss *loss, int64_t micro,
                                   error);
 }
 
-int32_t cadft_loss_grad(cadft_loss *loss, int64_t micro,
+int32_t cadft_loss_grad(cadft_loss *loss,
+                        int64_t micro,
                         const cadft_loss_batch *batch,
-                        const cadft_tensor *grad, cadft_error *error)
+                        const cadft_tensor *grad,
+                        cadft_error *error)
 {
     cadft__call call;
     int32_t status = cadft__loss_enter(loss, error, &call);
@@ -187,7 +201,9 @@ int32_t cadft_loss_grad(cadft_loss *loss, int64_t micro,
     return cadft__loss_leave(loss, error, &call, status);
 }
 
-int32_t cadft__row_scale(cadft_loss *loss, int64_t micro, double *out,
+int32_t cadft__row_scale(cadft_loss *loss,
+                         int64_t micro,
+                         double *out,
                          cadft_error *error)
 {
     const cadft__micro *m = &loss->step.micro[micro];

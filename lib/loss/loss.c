@@ -7,8 +7,8 @@
 
 #include "common/error.h"
 
-int32_t cadft__loss_enter(cadft_loss *loss, cadft_error *theirs,
-                          cadft__call *call)
+int32_t
+cadft__loss_enter(cadft_loss *loss, cadft_error *theirs, cadft__call *call)
 {
     int32_t status = cadft__error_enter(theirs, &call->error);
     if (status)
@@ -27,8 +27,10 @@ int32_t cadft__loss_enter(cadft_loss *loss, cadft_error *theirs,
     return CADFT_OK;
 }
 
-int32_t cadft__loss_leave(cadft_loss *loss, cadft_error *theirs,
-                          cadft__call *call, int32_t status)
+int32_t cadft__loss_leave(cadft_loss *loss,
+                          cadft_error *theirs,
+                          cadft__call *call,
+                          int32_t status)
 {
     if (status)
         cadft__context_note(loss->context, &call->error);
@@ -37,8 +39,8 @@ int32_t cadft__loss_leave(cadft_loss *loss, cadft_error *theirs,
     return cadft__error_leave(theirs, &call->error, status);
 }
 
-static int32_t create(cadft_context *context, cadft_loss **out,
-                      cadft_error *error)
+static int32_t
+create(cadft_context *context, cadft_loss **out, cadft_error *error)
 {
     cadft_loss *loss;
     if (!context || !out)
@@ -55,8 +57,8 @@ static int32_t create(cadft_context *context, cadft_loss **out,
     return CADFT_OK;
 }
 
-int32_t cadft_loss_create(cadft_context *context, cadft_loss **out,
-                          cadft_error *error)
+int32_t
+cadft_loss_create(cadft_context *context, cadft_loss **out, cadft_error *error)
 {
     cadft_error own;
     int before = errno;
@@ -111,7 +113,9 @@ void cadft_loss_destroy(cadft_loss *loss)
 
 /* --------------------------------------------------------------- begin, end */
 
-int32_t cadft__begin(cadft_loss *loss, int64_t n_samples, int32_t whole,
+int32_t cadft__begin(cadft_loss *loss,
+                     int64_t n_samples,
+                     int32_t whole,
                      cadft_error *error)
 {
     cadft__step *step = &loss->step;
@@ -140,8 +144,8 @@ int32_t cadft__begin(cadft_loss *loss, int64_t n_samples, int32_t whole,
     return CADFT_OK;
 }
 
-int32_t cadft_loss_begin(cadft_loss *loss, int64_t n_samples,
-                         cadft_error *error)
+int32_t
+cadft_loss_begin(cadft_loss *loss, int64_t n_samples, cadft_error *error)
 {
     cadft__call call;
     int32_t status = cadft__loss_enter(loss, error, &call);
@@ -176,8 +180,8 @@ void cadft_loss_cancel(cadft_loss *loss)
 
 /* ----------------------------------------------------------------- compute */
 
-static int32_t scales_out(cadft_loss *loss, float *row_scale,
-                          cadft_error *error)
+static int32_t
+scales_out(cadft_loss *loss, float *row_scale, cadft_error *error)
 {
     int64_t rows = loss->step.micro[0].rows;
     double *wide = loss->scratch.columns; /* [4, rows], free by now */
@@ -187,9 +191,12 @@ static int32_t scales_out(cadft_loss *loss, float *row_scale,
     return status;
 }
 
-static int32_t compute(cadft_loss *loss, const cadft_loss_batch *batch,
-                       int64_t n_samples, const cadft_tensor *grad,
-                       float *row_scale, cadft_loss_report *report,
+static int32_t compute(cadft_loss *loss,
+                       const cadft_loss_batch *batch,
+                       int64_t n_samples,
+                       const cadft_tensor *grad,
+                       float *row_scale,
+                       cadft_loss_report *report,
                        cadft_error *error)
 {
     int64_t micro;
@@ -198,11 +205,13 @@ static int32_t compute(cadft_loss *loss, const cadft_loss_batch *batch,
         return cadft__fail(error, CADFT_E_NULL,
                            "grad is NULL, expected the unit gradient's place "
                            "because row_scale is given");
-    status = cadft__begin(loss, n_samples, 1, error);
+    status = cadft__report_check(report, error);
+    if (!status)
+        status = cadft__begin(loss, n_samples, 1, error);
     if (status)
         return status;
-    status = cadft__observe(loss, batch, row_scale ? grad : NULL, &micro,
-                            error);
+    status =
+        cadft__observe(loss, batch, row_scale ? grad : NULL, &micro, error);
     if (!status && loss->step.pending)
         status = cadft__fail(error, CADFT_E_UNSUPPORTED,
                              "compute takes whole vocabularies; with shards "
@@ -220,16 +229,19 @@ static int32_t compute(cadft_loss *loss, const cadft_loss_batch *batch,
     return status;
 }
 
-int32_t cadft_loss_compute(cadft_loss *loss, const cadft_loss_batch *batch,
-                           int64_t n_samples, const cadft_tensor *grad,
-                           float *row_scale, cadft_loss_report *report,
+int32_t cadft_loss_compute(cadft_loss *loss,
+                           const cadft_loss_batch *batch,
+                           int64_t n_samples,
+                           const cadft_tensor *grad,
+                           float *row_scale,
+                           cadft_loss_report *report,
                            cadft_error *error)
 {
     cadft__call call;
     int32_t status = cadft__loss_enter(loss, error, &call);
     if (status)
         return status;
-    status = compute(loss, batch, n_samples, grad, row_scale, report,
-                     &call.error);
+    status =
+        compute(loss, batch, n_samples, grad, row_scale, report, &call.error);
     return cadft__loss_leave(loss, error, &call, status);
 }

@@ -4,7 +4,7 @@
  *   options.c   knobs                     batch.c     the host's tensors
  *   observe.c   logits -> rows, samples   weigh.c     samples -> weights
  *   grad.c      weights -> gradient       exchange.c  shards
- *   report.c    report, arrays            state.c     running statistics
+ *   report.c    report, arrays            running.c   saved statistics
  *   compat.c    statistics -> w           objective.c l, p, H -> k
  */
 #ifndef CADFT_LOSS_LOSS_H
@@ -28,11 +28,11 @@ typedef struct cadft__options {
 
 /* What is remembered of a row between observe and grad. */
 typedef struct cadft__row {
-    int32_t label;   /* id in the whole vocabulary */
-    int32_t sample;  /* -1: the row does not count */
-    double l;        /* NLL, nats; +inf possible */
+    int32_t label;  /* id in the whole vocabulary */
+    int32_t sample; /* -1: the row does not count */
+    double l;       /* NLL, nats; +inf possible */
     double lse;
-    double entropy;  /* when the objective needs it */
+    double entropy; /* when the objective needs it */
     double k;
     double loss;     /* token loss, z-loss included */
     double unmasked; /* columns > -inf, with label smoothing */
@@ -48,7 +48,7 @@ typedef struct cadft__sums {
 
 typedef struct cadft__sample {
     cadft__sums sums;
-    double chat, w;  /* w before renormalise; NaN, 0 outside */
+    double chat, w; /* w before renormalise; NaN, 0 outside */
     int32_t weighed;
     int32_t reserved;
 } cadft__sample;
@@ -57,13 +57,13 @@ typedef struct cadft__micro {
     int64_t first, rows; /* in step.rows */
     int64_t cols;
     int32_t dtype;
-    int32_t unit;        /* its unit gradient was written: no grad */
+    int32_t unit; /* its unit gradient was written: no grad */
 } cadft__micro;
 
 /* A batch after its checks. */
 typedef struct cadft__batch {
     cadft__matrix logits;
-    int64_t cols;              /* valid columns */
+    int64_t cols;               /* valid columns */
     int64_t vocab_start, vocab; /* vocab: size of the whole vocabulary */
     int32_t sharded;
     void *stream;
@@ -87,40 +87,40 @@ enum { CADFT__REPORT_LENGTH = 10 };
 typedef struct cadft__step {
     enum phase phase;
     enum pending pending;
-    int32_t done;   /* ended: arrays may still be read */
-    int32_t whole;  /* compute: this micro-batch is the global batch */
-    int32_t weighed;/* weigh was called */
-    int32_t graded; /* a gradient was written */
+    int32_t done;    /* ended: arrays may still be read */
+    int32_t whole;   /* compute: this micro-batch is the global batch */
+    int32_t weighed; /* weigh was called */
+    int32_t graded;  /* a gradient was written */
     int64_t n_samples;
     cadft__sample *samples;
     cadft__row *rows;
     size_t n_rows;
     cadft__micro *micro;
     size_t n_micro;
-    cadft__micro open;          /* waits for its row exchanges */
-    int32_t imported_samples;   /* since the last weigh */
+    cadft__micro open;        /* waits for its row exchanges */
+    int32_t imported_samples; /* since the last weigh */
     int32_t imported_moments, imported_weights, imported_report;
-    cadft__totals totals;       /* valid when imported_moments */
-    cadft__totals used;         /* counts that the last weigh used */
+    cadft__totals totals; /* valid when imported_moments */
+    cadft__totals used;   /* counts that the last weigh used */
     double used_mu, used_sigma;
-    double weights_n, weights_sum; /* valid when imported_weights */
+    double weights_n, weights_sum;       /* valid when imported_weights */
     double report[CADFT__REPORT_LENGTH]; /* valid when imported_report */
 } cadft__step;
 
 /* Scratch on the host and on the device, for one micro-batch. */
 typedef struct cadft__scratch {
     int32_t *labels, *samples;
-    double *stats;   /* [rows, CADFT_STAT_STRIDE] */
-    double *coef;    /* [rows, CADFT_COEF_STRIDE] */
-    double *columns; /* [4, rows]: l, p, entropy, k for the callback */
-    double *k;       /* [rows]: the batch's k */
-    int64_t *wide;   /* [rows]: 64-bit inputs on their way in */
-    double *row_max; /* [rows]: maxima over the vocabulary's shards */
-    cadft__row *rows;/* grad of logits that were not observed */
+    double *stats;    /* [rows, CADFT_STAT_STRIDE] */
+    double *coef;     /* [rows, CADFT_COEF_STRIDE] */
+    double *columns;  /* [4, rows]: l, p, entropy, k for the callback */
+    double *k;        /* [rows]: the batch's k */
+    int64_t *wide;    /* [rows]: 64-bit inputs on their way in */
+    double *row_max;  /* [rows]: maxima over the vocabulary's shards */
+    cadft__row *rows; /* grad of logits that were not observed */
     size_t capacity[9];
-    void *device;    /* labels, then stats, then coef */
+    void *device; /* labels, then stats, then coef */
     uint64_t device_bytes;
-    void *stream;    /* the last one that used it */
+    void *stream; /* the last one that used it */
 } cadft__scratch;
 
 struct cadft_loss {
@@ -143,10 +143,12 @@ typedef struct cadft__call {
     int saved_errno;
 } cadft__call;
 
-int32_t cadft__loss_enter(cadft_loss *loss, cadft_error *theirs,
-                          cadft__call *call);
-int32_t cadft__loss_leave(cadft_loss *loss, cadft_error *theirs,
-                          cadft__call *call, int32_t status);
+int32_t
+cadft__loss_enter(cadft_loss *loss, cadft_error *theirs, cadft__call *call);
+int32_t cadft__loss_leave(cadft_loss *loss,
+                          cadft_error *theirs,
+                          cadft__call *call,
+                          int32_t status);
 
 /* ------------------------------------------------------------- options */
 
@@ -160,13 +162,17 @@ cadft__objective cadft__options_objective(const cadft__options *options);
 /* --------------------------------------------------------------- batch */
 
 /* Check the host's batch and bring labels, sample ids and k to scratch. */
-int32_t cadft__batch_read(cadft_loss *loss, const cadft_loss_batch *theirs,
-                          cadft__batch *out, cadft_error *error);
+int32_t cadft__batch_read(cadft_loss *loss,
+                          const cadft_loss_batch *theirs,
+                          cadft__batch *out,
+                          cadft_error *error);
 
 /* Check a gradient tensor against its logits. */
-int32_t cadft__batch_grad(const cadft_loss *loss, const cadft__batch *batch,
+int32_t cadft__batch_grad(const cadft_loss *loss,
+                          const cadft__batch *batch,
                           const cadft_tensor *theirs,
-                          cadft_loss_grad_out *out, cadft_error *error);
+                          cadft_loss_grad_out *out,
+                          cadft_error *error);
 
 /* The logits as the backend sees them; `labels` in device memory. */
 cadft_loss_rows cadft__batch_rows(const cadft_loss *loss,
@@ -176,27 +182,38 @@ cadft_loss_rows cadft__batch_rows(const cadft_loss *loss,
 /* ------------------------------------------------------------- observe */
 
 /* Device arrays of the scratch for a batch. */
-int32_t cadft__scratch_arrays(cadft_loss *loss, const cadft__batch *batch,
-                              cadft_array *labels, cadft_array *stats,
-                              cadft_array *coef, cadft_error *error);
+int32_t cadft__scratch_arrays(cadft_loss *loss,
+                              const cadft__batch *batch,
+                              cadft_array *labels,
+                              cadft_array *stats,
+                              cadft_array *coef,
+                              cadft_error *error);
 
 /* Put the rows' labels on the device: columns of this shard, or
  * CADFT_ROW_NO_LABEL, or CADFT_ROW_SKIP where keep[r] is 0 (NULL: where the
  * row does not count). */
-int32_t cadft__labels_in(cadft_loss *loss, const cadft__batch *batch,
-                         const cadft__row *rows, const char *keep,
-                         cadft_array labels, cadft_error *error);
+int32_t cadft__labels_in(cadft_loss *loss,
+                         const cadft__batch *batch,
+                         const cadft__row *rows,
+                         const char *keep,
+                         cadft_array labels,
+                         cadft_error *error);
 
 /* Fill `rows` with labels and samples of the batch, and scratch.stats with
  * statistics of its logits; with `unit` in the one sweep. */
-int32_t cadft__read_rows(cadft_loss *loss, const cadft__batch *batch,
-                         const cadft_loss_grad_out *unit, cadft__row *rows,
+int32_t cadft__read_rows(cadft_loss *loss,
+                         const cadft__batch *batch,
+                         const cadft_loss_grad_out *unit,
+                         cadft__row *rows,
                          cadft_error *error);
 
 /* From statistics in scratch to l, p, entropy, k and loss of the rows. Rows
  * that are not finite get l = NaN, or with nonfinite=error the call fails. */
-int32_t cadft__finish_rows(cadft_loss *loss, cadft__row *rows, int64_t n,
-                           const double *k, cadft_error *error);
+int32_t cadft__finish_rows(cadft_loss *loss,
+                           cadft__row *rows,
+                           int64_t n,
+                           const double *k,
+                           cadft_error *error);
 
 /* Add the open micro-batch's rows to their samples: the step has it now. */
 void cadft__commit_micro(cadft_loss *loss);
@@ -225,24 +242,30 @@ void cadft__weights_own(const cadft_loss *loss, cadft__weights *out);
 
 /* w over the mean of w when renormalise is on, and scale: a_r of a row. */
 typedef struct cadft__scale {
-    double by_row;     /* denominator part */
-    double by_weight;  /* 1 or 1 / mean w */
-    int32_t per_sample;/* divide by the sample's rows */
+    double by_row;      /* denominator part */
+    double by_weight;   /* 1 or 1 / mean w */
+    int32_t per_sample; /* divide by the sample's rows */
 } cadft__scale;
 
 /* Fails when renormalise lacks the other shards' weights. */
-int32_t cadft__scale_get(const cadft_loss *loss, cadft__scale *out,
-                         cadft_error *error);
+int32_t
+cadft__scale_get(const cadft_loss *loss, cadft__scale *out, cadft_error *error);
 
 /* scale_r: without w. */
-double cadft__scale_plain(const cadft_loss *loss, const cadft__scale *scale,
+double cadft__scale_plain(const cadft_loss *loss,
+                          const cadft__scale *scale,
                           int32_t sample);
 
 /* a_r: with w. 0 when the sample is out. */
-double cadft__scale_row(const cadft_loss *loss, const cadft__scale *scale,
+double cadft__scale_row(const cadft_loss *loss,
+                        const cadft__scale *scale,
                         int32_t sample);
 
 /* -------------------------------------------------------------- report */
+
+/* Refuse a caller's report struct of the wrong size; NULL is fine. */
+int32_t cadft__report_check(const cadft_loss_report *theirs,
+                            cadft_error *error);
 
 /* This loss's part of CADFT_EXCHANGE_REPORT. */
 int32_t cadft__report_own(const cadft_loss *loss,
@@ -251,27 +274,43 @@ int32_t cadft__report_own(const cadft_loss *loss,
 
 /* Fields of that array. */
 enum {
-    REPORT_LOSS, REPORT_L, REPORT_P, REPORT_ROWS, REPORT_AK, REPORT_PLAIN,
-    REPORT_N, REPORT_W, REPORT_LEAST, REPORT_BELOW
+    REPORT_LOSS,
+    REPORT_L,
+    REPORT_P,
+    REPORT_ROWS,
+    REPORT_AK,
+    REPORT_PLAIN,
+    REPORT_N,
+    REPORT_W,
+    REPORT_LEAST,
+    REPORT_BELOW
 };
 
 /* ------------------------------------- the phases, between enter and leave */
 
-int32_t cadft__begin(cadft_loss *loss, int64_t n_samples, int32_t whole,
+int32_t cadft__begin(cadft_loss *loss,
+                     int64_t n_samples,
+                     int32_t whole,
                      cadft_error *error);
-int32_t cadft__observe(cadft_loss *loss, const cadft_loss_batch *batch,
-                       const cadft_tensor *unit_grad, int64_t *micro,
+int32_t cadft__observe(cadft_loss *loss,
+                       const cadft_loss_batch *batch,
+                       const cadft_tensor *unit_grad,
+                       int64_t *micro,
                        cadft_error *error);
 int32_t cadft__weigh(cadft_loss *loss, cadft_error *error);
-int32_t cadft__grad(cadft_loss *loss, int64_t micro,
-                    const cadft_loss_batch *batch, const cadft_tensor *grad,
+int32_t cadft__grad(cadft_loss *loss,
+                    int64_t micro,
+                    const cadft_loss_batch *batch,
+                    const cadft_tensor *grad,
                     cadft_error *error);
-int32_t cadft__end(cadft_loss *loss, cadft_loss_report *report,
-                   cadft_error *error);
+int32_t
+cadft__end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error);
 void cadft__cancel(cadft_loss *loss);
 
 /* a_r k_r grad_scale of a micro-batch's rows, to [rows] of float64. */
-int32_t cadft__row_scale(cadft_loss *loss, int64_t micro, double *out,
+int32_t cadft__row_scale(cadft_loss *loss,
+                         int64_t micro,
+                         double *out,
                          cadft_error *error);
 
 #endif

@@ -37,8 +37,8 @@ static double infosft_k(double target, double l)
     return gap > 0 ? exp(-l) * gap : 0;
 }
 
-double cadft__objective_k(const cadft__objective *objective, double l,
-                          double entropy)
+double
+cadft__objective_k(const cadft__objective *objective, double l, double entropy)
 {
     switch (objective->kind) {
     case CADFT_OBJECTIVE_DFT:
@@ -58,8 +58,10 @@ double cadft__objective_k(const cadft__objective *objective, double l,
     }
 }
 
-double cadft__objective_loss(const cadft__objective *objective, double l,
-                             double target_loss, double k)
+double cadft__objective_loss(const cadft__objective *objective,
+                             double l,
+                             double target_loss,
+                             double k)
 {
     switch (objective->kind) {
     case CADFT_OBJECTIVE_DFT_NOSG:

@@ -8,11 +8,11 @@
 #include <stdint.h>
 
 typedef struct cadft__objective {
-    int32_t kind; /* CADFT_OBJECTIVE_ */
-    double q;     /* power */
-    double gamma; /* focal */
-    double alpha; /* eaft */
-    double target;/* infosft */
+    int32_t kind;  /* CADFT_OBJECTIVE_ */
+    double q;      /* power */
+    double gamma;  /* focal */
+    double alpha;  /* eaft */
+    double target; /* infosft */
 } cadft__objective;
 
 /* Do its coefficients need the entropy of the row? */
@@ -23,12 +23,14 @@ int cadft__objective_is_scaled(const cadft__objective *objective);
 
 /* k of a row from its NLL l (finite, >= 0), p = exp(-l) and entropy.
  * Not for CADFT_OBJECTIVE_HOST. */
-double cadft__objective_k(const cadft__objective *objective, double l,
-                          double entropy);
+double
+cadft__objective_k(const cadft__objective *objective, double l, double entropy);
 
 /* Token loss; `target_loss` is l, or with label smoothing the cross-entropy
  * against the smoothed target. */
-double cadft__objective_loss(const cadft__objective *objective, double l,
-                             double target_loss, double k);
+double cadft__objective_loss(const cadft__objective *objective,
+                             double l,
+                             double target_loss,
+                             double k);
 
 #endif

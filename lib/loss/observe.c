@@ -13,9 +13,12 @@ static uint64_t round_up(uint64_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-int32_t cadft__scratch_arrays(cadft_loss *loss, const cadft__batch *batch,
-                              cadft_array *labels, cadft_array *stats,
-                              cadft_array *coef, cadft_error *error)
+int32_t cadft__scratch_arrays(cadft_loss *loss,
+                              const cadft__batch *batch,
+                              cadft_array *labels,
+                              cadft_array *stats,
+                              cadft_array *coef,
+                              cadft_error *error)
 {
     cadft_context *context = loss->context;
     cadft__scratch *s = &loss->scratch;
@@ -39,9 +42,12 @@ int32_t cadft__scratch_arrays(cadft_loss *loss, const cadft__batch *batch,
     return CADFT_OK;
 }
 
-int32_t cadft__labels_in(cadft_loss *loss, const cadft__batch *batch,
-                         const cadft__row *rows, const char *keep,
-                         cadft_array labels, cadft_error *error)
+int32_t cadft__labels_in(cadft_loss *loss,
+                         const cadft__batch *batch,
+                         const cadft__row *rows,
+                         const char *keep,
+                         cadft_array labels,
+                         cadft_error *error)
 {
     cadft_context *context = loss->context;
     int64_t n = batch->logits.rows;
@@ -75,9 +81,12 @@ static uint32_t wanted(const cadft_loss *loss)
 
 /* The unit gradient by the two required slots, for a backend without the
  * fused one: the coefficients of softmax - target. */
-static int32_t unit_in_two(cadft_loss *loss, const cadft_loss_rows *view,
-                           const cadft__batch *batch, cadft_array stats,
-                           cadft_array coef, const cadft_loss_grad_out *unit,
+static int32_t unit_in_two(cadft_loss *loss,
+                           const cadft_loss_rows *view,
+                           const cadft__batch *batch,
+                           cadft_array stats,
+                           cadft_array coef,
+                           const cadft_loss_grad_out *unit,
                            cadft_error *error)
 {
     cadft_context *context = loss->context;
@@ -99,8 +108,7 @@ static int32_t unit_in_two(cadft_loss *loss, const cadft_loss_rows *view,
         int finite = s->labels[r] != CADFT_ROW_SKIP && isfinite(max);
         c[CADFT_COEF_LSE] = finite ? max + tail : 0;
         c[CADFT_COEF_A] = finite ? 1 : 0;
-        c[CADFT_COEF_C] =
-            finite && e > 0 ? e / stat[CADFT_STAT_UNMASKED] : 0;
+        c[CADFT_COEF_C] = finite && e > 0 ? e / stat[CADFT_STAT_UNMASKED] : 0;
         c[CADFT_COEF_LABEL] =
             finite ? expm1(stat[CADFT_STAT_Z_LABEL] - max - tail) + e -
                          c[CADFT_COEF_C]
@@ -128,16 +136,17 @@ static int32_t reserve(cadft_loss *loss, size_t n, cadft_error *error)
                        n * CADFT_STAT_STRIDE, sizeof *s->stats, error);
     if (!status)
         status = cadft__reserve(memory, &s->coef, &s->capacity[3], 0,
-                                n * CADFT_COEF_STRIDE, sizeof *s->coef,
-                                error);
+                                n * CADFT_COEF_STRIDE, sizeof *s->coef, error);
     if (!status)
-        status = cadft__reserve(memory, &s->columns, &s->capacity[4], 0,
-                                n * 4, sizeof *s->columns, error);
+        status = cadft__reserve(memory, &s->columns, &s->capacity[4], 0, n * 4,
+                                sizeof *s->columns, error);
     return status;
 }
 
-int32_t cadft__read_rows(cadft_loss *loss, const cadft__batch *batch,
-                         const cadft_loss_grad_out *unit, cadft__row *rows,
+int32_t cadft__read_rows(cadft_loss *loss,
+                         const cadft__batch *batch,
+                         const cadft_loss_grad_out *unit,
+                         cadft__row *rows,
                          cadft_error *error)
 {
     cadft_context *context = loss->context;
@@ -146,8 +155,8 @@ int32_t cadft__read_rows(cadft_loss *loss, const cadft__batch *batch,
     cadft_loss_rows view;
     int32_t status = reserve(loss, (size_t)n, error);
     if (!status)
-        status = cadft__scratch_arrays(loss, batch, &labels, &stats, &coef,
-                                       error);
+        status =
+            cadft__scratch_arrays(loss, batch, &labels, &stats, &coef, error);
     if (status)
         return status;
     for (int64_t r = 0; r < n; r++)
@@ -161,10 +170,9 @@ int32_t cadft__read_rows(cadft_loss *loss, const cadft__batch *batch,
         status = cadft__device_row_stats(context, batch->stream, &view,
                                          wanted(loss), stats, error);
     else if (cadft__device_has_unit(context, view.dtype, unit->dtype))
-        status = cadft__device_row_unit(context, batch->stream, &view,
-                                        wanted(loss),
-                                        loss->options.label_smoothing, stats,
-                                        unit, error);
+        status = cadft__device_row_unit(
+            context, batch->stream, &view, wanted(loss),
+            loss->options.label_smoothing, stats, unit, error);
     else
         return unit_in_two(loss, &view, batch, stats, coef, unit, error);
     if (!status)
@@ -177,8 +185,8 @@ int32_t cadft__read_rows(cadft_loss *loss, const cadft__batch *batch,
 /* -------------------------------------------------------- finishing rows */
 
 /* l, lse and entropy; l = NaN marks a row that is not finite. */
-static void finish_row(const cadft_loss *loss, const double *stat,
-                       cadft__row *row)
+static void
+finish_row(const cadft_loss *loss, const double *stat, cadft__row *row)
 {
     double max = stat[CADFT_STAT_Z_MAX], rest = stat[CADFT_STAT_SUM_REST];
     double tail = log1p(rest);
@@ -195,8 +203,8 @@ static void finish_row(const cadft_loss *loss, const double *stat,
 }
 
 /* Cross-entropy against the smoothed target: lse - (1-e) z_y - e mean(z). */
-static double target_loss(const cadft_loss *loss, const double *stat,
-                          const cadft__row *row)
+static double
+target_loss(const cadft_loss *loss, const double *stat, const cadft__row *row)
 {
     double e = loss->options.label_smoothing, mean;
     if (e == 0)
@@ -205,8 +213,11 @@ static double target_loss(const cadft_loss *loss, const double *stat,
     return (1 - e) * row->l + e * (row->lse - mean);
 }
 
-static int32_t call_host(cadft_loss *loss, const cadft__row *rows, int64_t n,
-                         const double **k, cadft_error *error)
+static int32_t call_host(cadft_loss *loss,
+                         const cadft__row *rows,
+                         int64_t n,
+                         const double **k,
+                         cadft_error *error)
 {
     double *l = loss->scratch.columns, *p = l + n, *h = p + n, *out = h + n;
     int32_t status;
@@ -226,8 +237,11 @@ static int32_t call_host(cadft_loss *loss, const cadft__row *rows, int64_t n,
 }
 
 /* k and token loss of a row with finite l. */
-static int32_t finish_objective(const cadft_loss *loss, const double *stat,
-                                const double *k, int64_t r, cadft__row *row,
+static int32_t finish_objective(const cadft_loss *loss,
+                                const double *stat,
+                                const double *k,
+                                int64_t r,
+                                cadft__row *row,
                                 cadft_error *error)
 {
     cadft__objective objective = cadft__options_objective(&loss->options);
@@ -242,8 +256,11 @@ static int32_t finish_objective(const cadft_loss *loss, const double *stat,
     return CADFT_OK;
 }
 
-int32_t cadft__finish_rows(cadft_loss *loss, cadft__row *rows, int64_t n,
-                           const double *k, cadft_error *error)
+int32_t cadft__finish_rows(cadft_loss *loss,
+                           cadft__row *rows,
+                           int64_t n,
+                           const double *k,
+                           cadft_error *error)
 {
     const double *stats = loss->scratch.stats;
     int32_t status = CADFT_OK;
@@ -258,13 +275,12 @@ int32_t cadft__finish_rows(cadft_loss *loss, cadft__row *rows, int64_t n,
                                "-inf in its logits",
                                (long long)r, rows[r].sample);
     }
-    if (loss->coefficient.fn &&
-        loss->options.objective == CADFT_OBJECTIVE_HOST)
+    if (loss->coefficient.fn && loss->options.objective == CADFT_OBJECTIVE_HOST)
         status = call_host(loss, rows, n, &k, error);
     for (int64_t r = 0; !status && r < n; r++)
         if (rows[r].sample >= 0 && isfinite(rows[r].l))
-            status = finish_objective(loss, stats + r * CADFT_STAT_STRIDE, k,
-                                      r, &rows[r], error);
+            status = finish_objective(loss, stats + r * CADFT_STAT_STRIDE, k, r,
+                                      &rows[r], error);
     return status;
 }
 
@@ -304,8 +320,7 @@ static int32_t check_phase(const cadft_loss *loss, cadft_error *error)
                            "observe after SAMPLES or MOMENTS were imported: "
                            "its rows would be missing from them");
     if (step->phase == PHASE_OBSERVE ||
-        (step->phase == PHASE_GRAD &&
-         loss->options.scope != CADFT_SCOPE_EXACT))
+        (step->phase == PHASE_GRAD && loss->options.scope != CADFT_SCOPE_EXACT))
         return CADFT_OK;
     return cadft__fail(error, CADFT_E_PHASE, "observe %s",
                        step->phase == PHASE_IDLE
@@ -313,7 +328,8 @@ static int32_t check_phase(const cadft_loss *loss, cadft_error *error)
                            : "after weigh, with scope exact");
 }
 
-static int32_t check_unit(const cadft_loss *loss, const cadft__batch *batch,
+static int32_t check_unit(const cadft_loss *loss,
+                          const cadft__batch *batch,
                           cadft_error *error)
 {
     if (batch->sharded)
@@ -328,7 +344,8 @@ static int32_t check_unit(const cadft_loss *loss, const cadft__batch *batch,
 }
 
 /* A sample whose weight is fixed cannot get more rows. */
-static int32_t check_fixed(const cadft_loss *loss, const cadft__batch *batch,
+static int32_t check_fixed(const cadft_loss *loss,
+                           const cadft__batch *batch,
                            cadft_error *error)
 {
     for (int64_t r = 0; r < batch->logits.rows; r++)
@@ -341,15 +358,17 @@ static int32_t check_fixed(const cadft_loss *loss, const cadft__batch *batch,
     return CADFT_OK;
 }
 
-static int32_t open_micro(cadft_loss *loss, const cadft__batch *batch,
-                          int unit, cadft_error *error)
+static int32_t open_micro(cadft_loss *loss,
+                          const cadft__batch *batch,
+                          int unit,
+                          cadft_error *error)
 {
     cadft__step *step = &loss->step;
     cadft__memory *memory = &loss->context->memory;
     size_t rows = (size_t)batch->logits.rows;
-    int32_t status = cadft__reserve(memory, &step->rows, &loss->rows_capacity,
-                                    step->n_rows, step->n_rows + rows,
-                                    sizeof *step->rows, error);
+    int32_t status =
+        cadft__reserve(memory, &step->rows, &loss->rows_capacity, step->n_rows,
+                       step->n_rows + rows, sizeof *step->rows, error);
     if (!status)
         status = cadft__reserve(memory, &step->micro, &loss->micro_capacity,
                                 step->n_micro, step->n_micro + 1,
@@ -364,8 +383,10 @@ static int32_t open_micro(cadft_loss *loss, const cadft__batch *batch,
     return status;
 }
 
-int32_t cadft__observe(cadft_loss *loss, const cadft_loss_batch *theirs,
-                       const cadft_tensor *unit_grad, int64_t *micro,
+int32_t cadft__observe(cadft_loss *loss,
+                       const cadft_loss_batch *theirs,
+                       const cadft_tensor *unit_grad,
+                       int64_t *micro,
                        cadft_error *error)
 {
     cadft__step *step = &loss->step;
@@ -386,8 +407,8 @@ int32_t cadft__observe(cadft_loss *loss, const cadft_loss_batch *theirs,
     if (status)
         return status;
     rows = step->rows + step->n_rows;
-    status = cadft__read_rows(loss, &batch, unit_grad ? &unit : NULL, rows,
-                              error);
+    status =
+        cadft__read_rows(loss, &batch, unit_grad ? &unit : NULL, rows, error);
     if (!status && !batch.sharded)
         status =
             cadft__finish_rows(loss, rows, batch.logits.rows, batch.k, error);
@@ -401,8 +422,10 @@ int32_t cadft__observe(cadft_loss *loss, const cadft_loss_batch *theirs,
     return CADFT_OK;
 }
 
-int32_t cadft_loss_observe(cadft_loss *loss, const cadft_loss_batch *batch,
-                           const cadft_tensor *unit_grad, int64_t *micro,
+int32_t cadft_loss_observe(cadft_loss *loss,
+                           const cadft_loss_batch *batch,
+                           const cadft_tensor *unit_grad,
+                           int64_t *micro,
                            cadft_error *error)
 {
     cadft__call call;

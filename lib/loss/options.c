@@ -23,15 +23,15 @@ struct knob {
     const char *names; /* values 0, 1, ... separated by spaces, or NULL */
 };
 
-#define I64(key, field, lo, hi, standard, names)                         \
-    {                                                                    \
-        key, TYPE_I64, #field, lo, hi, standard,                         \
-            offsetof(cadft__options, field), names                       \
+#define I64(key, field, lo, hi, standard, names)                               \
+    {                                                                          \
+        key, TYPE_I64, #field, lo, hi, standard,                               \
+            offsetof(cadft__options, field), names                             \
     }
-#define F64(key, field, lo, hi, standard)                                \
-    {                                                                    \
-        key, TYPE_F64, #field, lo, hi, standard,                         \
-            offsetof(cadft__options, field), NULL                        \
+#define F64(key, field, lo, hi, standard)                                      \
+    {                                                                          \
+        key, TYPE_F64, #field, lo, hi, standard,                               \
+            offsetof(cadft__options, field), NULL                              \
     }
 
 /* Largest double below 1: bounds are inclusive. */
@@ -40,20 +40,31 @@ struct knob {
 #define EXACT 9007199254740992.0
 
 static const struct knob knobs[] = {
-    I64(CADFT_LOSS_OBJECTIVE, objective, 0, CADFT_OBJECTIVE_HOST,
+    I64(CADFT_LOSS_OBJECTIVE,
+        objective,
+        0,
+        CADFT_OBJECTIVE_HOST,
         CADFT_OBJECTIVE_DFT,
         "sft dft dft_nosg power focal eaft infosft host"),
     I64(CADFT_LOSS_WEIGHTING, weighting, 0, 1, 1, NULL),
     F64(CADFT_LOSS_BETA, beta, 0, DBL_MAX, 1),
     F64(CADFT_LOSS_EPS, eps, 0, DBL_MAX, 1e-6),
     I64(CADFT_LOSS_DDOF, ddof, 0, 1, 0, NULL),
-    I64(CADFT_LOSS_SCOPE, scope, 0, CADFT_SCOPE_LOCAL, CADFT_SCOPE_EXACT,
+    I64(CADFT_LOSS_SCOPE,
+        scope,
+        0,
+        CADFT_SCOPE_LOCAL,
+        CADFT_SCOPE_EXACT,
         "exact running local"),
     F64(CADFT_LOSS_RUNNING_DECAY, running_decay, 0, BELOW_1, 0.9),
     I64(CADFT_LOSS_RENORMALISE, renormalise, 0, 1, 0, NULL),
     I64(CADFT_LOSS_NONFINITE, nonfinite, 0, 1, 0, "error skip"),
-    I64(CADFT_LOSS_REDUCTION, reduction, 0, CADFT_REDUCTION_SUM,
-        CADFT_REDUCTION_TOKEN_MEAN, "token_mean sample_sum sample_mean sum"),
+    I64(CADFT_LOSS_REDUCTION,
+        reduction,
+        0,
+        CADFT_REDUCTION_SUM,
+        CADFT_REDUCTION_TOKEN_MEAN,
+        "token_mean sample_sum sample_mean sum"),
     F64(CADFT_LOSS_DENOMINATOR, denominator, 0, DBL_MAX, 0),
     F64(CADFT_LOSS_GRAD_SCALE, grad_scale, -DBL_MAX, DBL_MAX, 1),
     I64(CADFT_LOSS_IGNORE_INDEX, ignore_index, -EXACT, EXACT, -100, NULL),
@@ -122,8 +133,10 @@ int32_t cadft__options_check(const cadft_loss *loss, cadft_error *error)
 /* ---------------------------------------------------------------- setting */
 
 /* The knob, when it may be set now. */
-static int32_t settable(cadft_loss *loss, int32_t key,
-                        const struct knob **knob, cadft_error *error)
+static int32_t settable(cadft_loss *loss,
+                        int32_t key,
+                        const struct knob **knob,
+                        cadft_error *error)
 {
     *knob = find(key);
     if (!*knob)
@@ -135,8 +148,10 @@ static int32_t settable(cadft_loss *loss, int32_t key,
     return CADFT_OK;
 }
 
-static int32_t store_i64(cadft_loss *loss, const struct knob *knob,
-                         int64_t value, cadft_error *error)
+static int32_t store_i64(cadft_loss *loss,
+                         const struct knob *knob,
+                         int64_t value,
+                         cadft_error *error)
 {
     if (value < (int64_t)knob->smallest || value > (int64_t)knob->largest)
         return cadft__fail(error, CADFT_E_ARG,
@@ -147,19 +162,20 @@ static int32_t store_i64(cadft_loss *loss, const struct knob *knob,
     return CADFT_OK;
 }
 
-static int32_t store_f64(cadft_loss *loss, const struct knob *knob,
-                         double value, cadft_error *error)
+static int32_t store_f64(cadft_loss *loss,
+                         const struct knob *knob,
+                         double value,
+                         cadft_error *error)
 {
     if (!(value >= knob->smallest && value <= knob->largest))
-        return cadft__fail(error, CADFT_E_ARG,
-                           "%s is %.17g, expected %g to %g", knob->name,
-                           value, knob->smallest, knob->largest);
+        return cadft__fail(error, CADFT_E_ARG, "%s is %.17g, expected %g to %g",
+                           knob->name, value, knob->smallest, knob->largest);
     *as_f64(&loss->options, knob) = value;
     return CADFT_OK;
 }
 
-static int32_t check_type(const struct knob *knob, int32_t type,
-                          cadft_error *error)
+static int32_t
+check_type(const struct knob *knob, int32_t type, cadft_error *error)
 {
     if (knob->type == type)
         return CADFT_OK;
@@ -168,7 +184,9 @@ static int32_t check_type(const struct knob *knob, int32_t type,
                        knob->type == TYPE_I64 ? "i64" : "f64");
 }
 
-int32_t cadft_loss_set_i64(cadft_loss *loss, int32_t key, int64_t value,
+int32_t cadft_loss_set_i64(cadft_loss *loss,
+                           int32_t key,
+                           int64_t value,
                            cadft_error *error)
 {
     const struct knob *knob;
@@ -184,7 +202,9 @@ int32_t cadft_loss_set_i64(cadft_loss *loss, int32_t key, int64_t value,
     return cadft__loss_leave(loss, error, &call, status);
 }
 
-int32_t cadft_loss_set_f64(cadft_loss *loss, int32_t key, double value,
+int32_t cadft_loss_set_f64(cadft_loss *loss,
+                           int32_t key,
+                           double value,
                            cadft_error *error)
 {
     const struct knob *knob;
@@ -215,8 +235,10 @@ static int64_t name_index(const char *names, const char *value)
 }
 
 /* A number with a decimal point, whatever the locale of the process. */
-static int32_t parse_f64(const struct knob *knob, const char *text,
-                         double *out, cadft_error *error)
+static int32_t parse_f64(const struct knob *knob,
+                         const char *text,
+                         double *out,
+                         cadft_error *error)
 {
     locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     char *end = NULL;
@@ -231,8 +253,10 @@ static int32_t parse_f64(const struct knob *knob, const char *text,
     return CADFT_OK;
 }
 
-static int32_t parse_i64(const struct knob *knob, const char *text,
-                         int64_t *out, cadft_error *error)
+static int32_t parse_i64(const struct knob *knob,
+                         const char *text,
+                         int64_t *out,
+                         cadft_error *error)
 {
     char *end = NULL;
     long long value;
@@ -242,15 +266,15 @@ static int32_t parse_i64(const struct knob *knob, const char *text,
     errno = 0;
     value = strtoll(text, &end, 10);
     if (end == text || *end || errno)
-        return cadft__fail(error, CADFT_E_ARG,
-                           "%s is \"%.64s\", expected %s", knob->name, text,
+        return cadft__fail(error, CADFT_E_ARG, "%s is \"%.64s\", expected %s",
+                           knob->name, text,
                            knob->names ? knob->names : "an integer");
     *out = value;
     return CADFT_OK;
 }
 
-static int32_t set_str(cadft_loss *loss, int32_t key, const char *value,
-                       cadft_error *error)
+static int32_t
+set_str(cadft_loss *loss, int32_t key, const char *value, cadft_error *error)
 {
     const struct knob *knob;
     double number = 0;
@@ -269,7 +293,9 @@ static int32_t set_str(cadft_loss *loss, int32_t key, const char *value,
     return status ? status : store_i64(loss, knob, whole, error);
 }
 
-int32_t cadft_loss_set_str(cadft_loss *loss, int32_t key, const char *value,
+int32_t cadft_loss_set_str(cadft_loss *loss,
+                           int32_t key,
+                           const char *value,
                            cadft_error *error)
 {
     cadft__call call;
@@ -282,8 +308,11 @@ int32_t cadft_loss_set_str(cadft_loss *loss, int32_t key, const char *value,
 
 /* ---------------------------------------------------------------- getting */
 
-static int32_t gettable(int32_t key, int32_t type, const void *out,
-                        const struct knob **knob, cadft_error *error)
+static int32_t gettable(int32_t key,
+                        int32_t type,
+                        const void *out,
+                        const struct knob **knob,
+                        cadft_error *error)
 {
     *knob = find(key);
     if (!*knob)
@@ -293,7 +322,9 @@ static int32_t gettable(int32_t key, int32_t type, const void *out,
     return check_type(*knob, type, error);
 }
 
-int32_t cadft_loss_get_i64(cadft_loss *loss, int32_t key, int64_t *out,
+int32_t cadft_loss_get_i64(cadft_loss *loss,
+                           int32_t key,
+                           int64_t *out,
                            cadft_error *error)
 {
     const struct knob *knob;
@@ -307,7 +338,9 @@ int32_t cadft_loss_get_i64(cadft_loss *loss, int32_t key, int64_t *out,
     return cadft__loss_leave(loss, error, &call, status);
 }
 
-int32_t cadft_loss_get_f64(cadft_loss *loss, int32_t key, double *out,
+int32_t cadft_loss_get_f64(cadft_loss *loss,
+                           int32_t key,
+                           double *out,
                            cadft_error *error)
 {
     const struct knob *knob;
@@ -337,8 +370,12 @@ static void format_f64(double value, char *text, size_t size)
     }
 }
 
-static int32_t get_str(cadft_loss *loss, int32_t key, char *buffer,
-                       size_t capacity, size_t *needed, cadft_error *error)
+static int32_t get_str(cadft_loss *loss,
+                       int32_t key,
+                       char *buffer,
+                       size_t capacity,
+                       size_t *needed,
+                       cadft_error *error)
 {
     const struct knob *knob = find(key);
     char text[64];
@@ -358,8 +395,11 @@ static int32_t get_str(cadft_loss *loss, int32_t key, char *buffer,
     return cadft__text_out(text, buffer, capacity, needed, error);
 }
 
-int32_t cadft_loss_get_str(cadft_loss *loss, int32_t key, char *buffer,
-                           size_t capacity, size_t *needed,
+int32_t cadft_loss_get_str(cadft_loss *loss,
+                           int32_t key,
+                           char *buffer,
+                           size_t capacity,
+                           size_t *needed,
                            cadft_error *error)
 {
     cadft__call call;
@@ -370,8 +410,11 @@ int32_t cadft_loss_get_str(cadft_loss *loss, int32_t key, char *buffer,
     return cadft__loss_leave(loss, error, &call, status);
 }
 
-int32_t cadft_loss_bounds(int32_t key, int32_t *type, double *smallest,
-                          double *largest, double *standard,
+int32_t cadft_loss_bounds(int32_t key,
+                          int32_t *type,
+                          double *smallest,
+                          double *largest,
+                          double *standard,
                           cadft_error *error)
 {
     const struct knob *knob = find(key);
@@ -416,10 +459,11 @@ int32_t cadft_loss_key(const char *name, int32_t *key, cadft_error *error)
 
 /* --------------------------------------------------- the host's coefficient */
 
-static int32_t set_coefficient(cadft_loss *loss, const cadft_coefficient *new,
+static int32_t set_coefficient(cadft_loss *loss,
+                               const cadft_coefficient *new,
                                cadft_error *error)
 {
-    if (new && new->reserved)
+    if (new &&new->reserved)
         return cadft__fail(error, CADFT_E_TOO_NEW,
                            "coefficient.reserved is not 0");
     if (new && !new->fn)
@@ -454,8 +498,8 @@ int32_t cadft_loss_set_coefficient(cadft_loss *loss,
         status = read;
         call.error = unread;
         if (!status)
-            status = set_coefficient(loss, coefficient ? &copy : NULL,
-                                     &call.error);
+            status =
+                set_coefficient(loss, coefficient ? &copy : NULL, &call.error);
         cadft__loss_leave(loss, error, &call, status);
     }
     if (status && copy.destroy)

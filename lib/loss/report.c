@@ -43,8 +43,10 @@ static double ratio(double above, double below)
     return below != 0 ? above / below : 0;
 }
 
-static int32_t fill(const cadft_loss *loss, const cadft__totals *totals,
-                    cadft_loss_report *out, cadft_error *error)
+static int32_t fill(const cadft_loss *loss,
+                    const cadft__totals *totals,
+                    cadft_loss_report *out,
+                    cadft_error *error)
 {
     const cadft__step *step = &loss->step;
     double own[CADFT__REPORT_LENGTH];
@@ -72,20 +74,24 @@ static int32_t fill(const cadft_loss *loss, const cadft__totals *totals,
     return CADFT_OK;
 }
 
+int32_t cadft__report_check(const cadft_loss_report *theirs, cadft_error *error)
+{
+    size_t least = CADFT__SIZE_TO(cadft_loss_report, n_infinite);
+    if (!theirs ||
+        (theirs->struct_size >= least && theirs->struct_size <= 4096))
+        return CADFT_OK;
+    return cadft__fail(error, CADFT_E_ARG,
+                       "report.struct_size is %u, expected sizeof the struct "
+                       "(%zu in this library)",
+                       theirs->struct_size, sizeof *theirs);
+}
+
 /* Copy to a caller's struct of any version: the smaller of both sizes. */
-static int32_t report_out(const cadft_loss_report *ours,
-                          cadft_loss_report *theirs, cadft_error *error)
+static void report_out(const cadft_loss_report *ours, cadft_loss_report *theirs)
 {
     uint32_t size = theirs->struct_size;
-    size_t least = CADFT__SIZE_TO(cadft_loss_report, n_infinite);
-    if (size < least || size > 4096)
-        return cadft__fail(error, CADFT_E_ARG,
-                           "report.struct_size is %u, expected sizeof the "
-                           "struct (%zu in this library)",
-                           size, sizeof *ours);
     memcpy((char *)theirs + sizeof size, (const char *)ours + sizeof size,
            (size < sizeof *ours ? size : sizeof *ours) - sizeof size);
-    return CADFT_OK;
 }
 
 static int32_t check_end(const cadft_loss *loss, cadft_error *error)
@@ -112,8 +118,8 @@ static void log_losses(const cadft_loss *loss, const cadft_loss_report *r)
                            (long long)r->n_skipped, (long long)r->n_infinite);
 }
 
-int32_t cadft__end(cadft_loss *loss, cadft_loss_report *report,
-                   cadft_error *error)
+int32_t
+cadft__end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error)
 {
     cadft__step *step = &loss->step;
     const cadft__options *o = &loss->options;
@@ -121,14 +127,16 @@ int32_t cadft__end(cadft_loss *loss, cadft_loss_report *report,
     const cadft__totals *totals;
     cadft_loss_report ours;
     int32_t status = check_end(loss, error);
+    if (!status)
+        status = cadft__report_check(report, error);
     if (status)
         return status;
     totals = cadft__totals_known(loss, &own);
     status = fill(loss, totals, &ours, error);
-    if (!status && report)
-        status = report_out(&ours, report, error);
     if (status)
         return status;
+    if (report)
+        report_out(&ours, report);
     if (o->scope == CADFT_SCOPE_RUNNING && totals->moments.n >= 2)
         cadft__running_add(&loss->running, o->running_decay,
                            totals->moments.mean,
@@ -139,8 +147,8 @@ int32_t cadft__end(cadft_loss *loss, cadft_loss_report *report,
     return CADFT_OK;
 }
 
-int32_t cadft_loss_end(cadft_loss *loss, cadft_loss_report *report,
-                       cadft_error *error)
+int32_t
+cadft_loss_end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error)
 {
     cadft__call call;
     int32_t status = cadft__loss_enter(loss, error, &call);
@@ -152,9 +160,13 @@ int32_t cadft_loss_end(cadft_loss *loss, cadft_loss_report *report,
 
 /* ------------------------------------------------------------ arrays out */
 
-static int32_t check_array(const cadft_loss *loss, int needs_weights,
-                           size_t size, double *out, size_t capacity,
-                           size_t *needed, cadft_error *error)
+static int32_t check_array(const cadft_loss *loss,
+                           int needs_weights,
+                           size_t size,
+                           double *out,
+                           size_t capacity,
+                           size_t *needed,
+                           cadft_error *error)
 {
     const cadft__step *step = &loss->step;
     if (step->phase == PHASE_IDLE && !step->done)
@@ -191,8 +203,12 @@ static double row_value(const cadft__row *row, int32_t what)
     }
 }
 
-static int32_t get_rows(cadft_loss *loss, int64_t micro, int32_t what,
-                        double *out, size_t capacity, size_t *needed,
+static int32_t get_rows(cadft_loss *loss,
+                        int64_t micro,
+                        int32_t what,
+                        double *out,
+                        size_t capacity,
+                        size_t *needed,
                         cadft_error *error)
 {
     const cadft__step *step = &loss->step;
@@ -220,8 +236,12 @@ static int32_t get_rows(cadft_loss *loss, int64_t micro, int32_t what,
     return CADFT_OK;
 }
 
-int32_t cadft_loss_get_rows(cadft_loss *loss, int64_t micro, int32_t what,
-                            double *out, size_t capacity, size_t *needed,
+int32_t cadft_loss_get_rows(cadft_loss *loss,
+                            int64_t micro,
+                            int32_t what,
+                            double *out,
+                            size_t capacity,
+                            size_t *needed,
                             cadft_error *error)
 {
     cadft__call call;
@@ -232,8 +252,8 @@ int32_t cadft_loss_get_rows(cadft_loss *loss, int64_t micro, int32_t what,
     return cadft__loss_leave(loss, error, &call, status);
 }
 
-static double sample_value(const cadft__sample *sample, int32_t what,
-                           double by_weight)
+static double
+sample_value(const cadft__sample *sample, int32_t what, double by_weight)
 {
     switch (what) {
     case CADFT_SAMPLES_C:
@@ -249,8 +269,11 @@ static double sample_value(const cadft__sample *sample, int32_t what,
     }
 }
 
-static int32_t get_samples(cadft_loss *loss, int32_t what, double *out,
-                           size_t capacity, size_t *needed,
+static int32_t get_samples(cadft_loss *loss,
+                           int32_t what,
+                           double *out,
+                           size_t capacity,
+                           size_t *needed,
                            cadft_error *error)
 {
     const cadft__step *step = &loss->step;
@@ -259,9 +282,9 @@ static int32_t get_samples(cadft_loss *loss, int32_t what, double *out,
     if (what < CADFT_SAMPLES_C || what > CADFT_SAMPLES_ROWS)
         return cadft__fail(error, CADFT_E_ARG,
                            "what is %d, expected CADFT_SAMPLES_...", what);
-    status = check_array(
-        loss, what == CADFT_SAMPLES_CHAT || what == CADFT_SAMPLES_W,
-        (size_t)step->n_samples, out, capacity, needed, error);
+    status =
+        check_array(loss, what == CADFT_SAMPLES_CHAT || what == CADFT_SAMPLES_W,
+                    (size_t)step->n_samples, out, capacity, needed, error);
     if (!status && out && what == CADFT_SAMPLES_W)
         status = cadft__scale_get(loss, &scale, error);
     if (status || !out)
@@ -271,8 +294,11 @@ static int32_t get_samples(cadft_loss *loss, int32_t what, double *out,
     return CADFT_OK;
 }
 
-int32_t cadft_loss_get_samples(cadft_loss *loss, int32_t what, double *out,
-                               size_t capacity, size_t *needed,
+int32_t cadft_loss_get_samples(cadft_loss *loss,
+                               int32_t what,
+                               double *out,
+                               size_t capacity,
+                               size_t *needed,
                                cadft_error *error)
 {
     cadft__call call;

@@ -18,8 +18,10 @@ static int64_t at(const struct integers *v, int64_t i)
                    : ((const int32_t *)v->data)[i];
 }
 
-static int32_t read_integers(const cadft_tensor *tensor, const char *name,
-                             struct integers *out, cadft_error *error)
+static int32_t read_integers(const cadft_tensor *tensor,
+                             const char *name,
+                             struct integers *out,
+                             cadft_error *error)
 {
     cadft__matrix m;
     int32_t status = cadft__tensor_matrix(tensor, 0, name, &m, error);
@@ -41,8 +43,11 @@ static int32_t read_integers(const cadft_tensor *tensor, const char *name,
 }
 
 /* Ids first_id to first_id + n - 1 must fit in int32. */
-static int32_t check_ids(int32_t first_id, int64_t n, int64_t rows,
-                         const int32_t *ids, cadft_error *error)
+static int32_t check_ids(int32_t first_id,
+                         int64_t n,
+                         int64_t rows,
+                         const int32_t *ids,
+                         cadft_error *error)
 {
     if (first_id < 0)
         return cadft__fail(error, CADFT_E_ARG,
@@ -58,8 +63,10 @@ static int32_t check_ids(int32_t first_id, int64_t n, int64_t rows,
 
 /* ---------------------------------------------------------------- padded */
 
-static int32_t check_lengths(const struct integers *v, int64_t n,
-                             int64_t length, cadft_error *error)
+static int32_t check_lengths(const struct integers *v,
+                             int64_t n,
+                             int64_t length,
+                             cadft_error *error)
 {
     if (v->count != n)
         return cadft__fail(error, CADFT_E_SHAPE,
@@ -67,15 +74,18 @@ static int32_t check_lengths(const struct integers *v, int64_t n,
                            (long long)v->count, (long long)n);
     for (int64_t b = 0; b < n; b++)
         if (at(v, b) < 0 || at(v, b) > length)
-            return cadft__fail(error, CADFT_E_ARG,
-                               "lengths[%lld] is %lld, expected 0 to %lld",
-                               (long long)b, (long long)at(v, b),
-                               (long long)length);
+            return cadft__fail(
+                error, CADFT_E_ARG, "lengths[%lld] is %lld, expected 0 to %lld",
+                (long long)b, (long long)at(v, b), (long long)length);
     return CADFT_OK;
 }
 
-static int32_t padded(int64_t n, int64_t length, const cadft_tensor *lengths,
-                      int32_t first_id, int32_t *ids, cadft_error *error)
+static int32_t padded(int64_t n,
+                      int64_t length,
+                      const cadft_tensor *lengths,
+                      int32_t first_id,
+                      int32_t *ids,
+                      cadft_error *error)
 {
     struct integers v = {0};
     int64_t rows;
@@ -93,15 +103,17 @@ static int32_t padded(int64_t n, int64_t length, const cadft_tensor *lengths,
         status = check_ids(first_id, n, rows, ids, error);
     for (int64_t b = 0; !status && b < n; b++)
         for (int64_t t = 0; t < length; t++)
-            ids[b * length + t] = !lengths || t < at(&v, b)
-                                      ? (int32_t)(first_id + b)
-                                      : -1;
+            ids[b * length + t] =
+                !lengths || t < at(&v, b) ? (int32_t)(first_id + b) : -1;
     return status;
 }
 
-int32_t cadft_sample_ids_padded(int64_t n_sequences, int64_t length,
-                                const cadft_tensor *lengths, int32_t first_id,
-                                int32_t *ids, cadft_error *error)
+int32_t cadft_sample_ids_padded(int64_t n_sequences,
+                                int64_t length,
+                                const cadft_tensor *lengths,
+                                int32_t first_id,
+                                int32_t *ids,
+                                cadft_error *error)
 {
     cadft_error own;
     int32_t status = cadft__error_enter(error, &own);
@@ -112,8 +124,8 @@ int32_t cadft_sample_ids_padded(int64_t n_sequences, int64_t length,
 
 /* ---------------------------------------------------------------- packed */
 
-static int32_t check_cu(const struct integers *v, int64_t rows,
-                        cadft_error *error)
+static int32_t
+check_cu(const struct integers *v, int64_t rows, cadft_error *error)
 {
     int64_t before = 0;
     if (v->count < 1 || rows < 0)
@@ -133,8 +145,11 @@ static int32_t check_cu(const struct integers *v, int64_t rows,
     return CADFT_OK;
 }
 
-static int32_t cu_seqlens(const cadft_tensor *tensor, int64_t rows,
-                          int32_t first_id, int32_t *ids, cadft_error *error)
+static int32_t cu_seqlens(const cadft_tensor *tensor,
+                          int64_t rows,
+                          int32_t first_id,
+                          int32_t *ids,
+                          cadft_error *error)
 {
     struct integers v;
     int64_t row = 0;
@@ -155,8 +170,10 @@ static int32_t cu_seqlens(const cadft_tensor *tensor, int64_t rows,
     return CADFT_OK;
 }
 
-int32_t cadft_sample_ids_cu_seqlens(const cadft_tensor *tensor, int64_t rows,
-                                    int32_t first_id, int32_t *ids,
+int32_t cadft_sample_ids_cu_seqlens(const cadft_tensor *tensor,
+                                    int64_t rows,
+                                    int32_t first_id,
+                                    int32_t *ids,
                                     cadft_error *error)
 {
     cadft_error own;
@@ -173,8 +190,10 @@ static int starts(const struct integers *v, int64_t r)
     return r % v->last == 0 || at(v, r) <= at(v, r - 1);
 }
 
-static int32_t position_ids(const cadft_tensor *tensor, int32_t first_id,
-                            int32_t *ids, int64_t *n_samples,
+static int32_t position_ids(const cadft_tensor *tensor,
+                            int32_t first_id,
+                            int32_t *ids,
+                            int64_t *n_samples,
                             cadft_error *error)
 {
     struct integers v;
@@ -198,8 +217,10 @@ static int32_t position_ids(const cadft_tensor *tensor, int32_t first_id,
 }
 
 int32_t cadft_sample_ids_position_ids(const cadft_tensor *tensor,
-                                      int32_t first_id, int32_t *ids,
-                                      int64_t *n_samples, cadft_error *error)
+                                      int32_t first_id,
+                                      int32_t *ids,
+                                      int64_t *n_samples,
+                                      cadft_error *error)
 {
     cadft_error own;
     int32_t status = cadft__error_enter(error, &own);

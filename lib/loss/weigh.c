@@ -93,9 +93,8 @@ static void statistics(cadft_loss *loss, cadft__compat *compat)
         add_up(loss, 0, &step->used);
     compat->mu = step->used.moments.mean;
     compat->sigma = cadft__moments_sigma(&step->used.moments, o->ddof);
-    if (o->scope == CADFT_SCOPE_RUNNING && loss->running.steps > 0)
-        cadft__running_get(&loss->running, o->running_decay, &compat->mu,
-                           &compat->sigma);
+    if (o->scope == CADFT_SCOPE_RUNNING && loss->running.weight > 0)
+        cadft__running_get(&loss->running, &compat->mu, &compat->sigma);
     compat->eps = o->eps;
     compat->beta = o->beta;
     step->used_mu = step->used.moments.n > 0 ? compat->mu : 0;
@@ -171,8 +170,8 @@ static double denominator(const cadft_loss *loss)
     }
 }
 
-int32_t cadft__scale_get(const cadft_loss *loss, cadft__scale *out,
-                         cadft_error *error)
+int32_t
+cadft__scale_get(const cadft_loss *loss, cadft__scale *out, cadft_error *error)
 {
     const cadft__step *step = &loss->step;
     double below = denominator(loss);
@@ -180,8 +179,7 @@ int32_t cadft__scale_get(const cadft_loss *loss, cadft__scale *out,
     *out = (cadft__scale){
         .by_row = below > 0 ? 1 / below : 0,
         .by_weight = 1,
-        .per_sample =
-            loss->options.reduction == CADFT_REDUCTION_SAMPLE_MEAN,
+        .per_sample = loss->options.reduction == CADFT_REDUCTION_SAMPLE_MEAN,
     };
     if (!loss->options.renormalise)
         return CADFT_OK;
@@ -200,14 +198,16 @@ int32_t cadft__scale_get(const cadft_loss *loss, cadft__scale *out,
     return CADFT_OK;
 }
 
-double cadft__scale_plain(const cadft_loss *loss, const cadft__scale *scale,
+double cadft__scale_plain(const cadft_loss *loss,
+                          const cadft__scale *scale,
                           int32_t sample)
 {
     const cadft__sums *sums = &loss->step.samples[sample].sums;
     return scale->per_sample ? scale->by_row / sums->rows : scale->by_row;
 }
 
-double cadft__scale_row(const cadft_loss *loss, const cadft__scale *scale,
+double cadft__scale_row(const cadft_loss *loss,
+                        const cadft__scale *scale,
                         int32_t sample)
 {
     const cadft__sample *s = &loss->step.samples[sample];

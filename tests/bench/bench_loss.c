@@ -95,12 +95,11 @@ static double bandwidth(struct bench *b, int kind)
     double start = now();
     for (int t = 0; t < b->threads; t++) {
         size_t step = b->bytes / (size_t)b->threads / 64 * 64;
-        part[t] = (struct part){.bench = b,
-                                .kind = kind,
-                                .from = (size_t)t * step,
-                                .to = t + 1 == b->threads
-                                          ? b->bytes
-                                          : (size_t)(t + 1) * step};
+        part[t] = (struct part){
+            .bench = b,
+            .kind = kind,
+            .from = (size_t)t * step,
+            .to = t + 1 == b->threads ? b->bytes : (size_t)(t + 1) * step};
         if (t > 0 && pthread_create(&thread[t], NULL, run_part, &part[t]))
             die("pthread_create", NULL);
     }
@@ -128,8 +127,8 @@ static double loss_call(struct bench *b, int kind)
                       NULL);
     cadft_tensor_init(&labels, sizeof labels, b->labels, CADFT_DTYPE_I32, 1,
                       shape, NULL, NULL);
-    cadft_tensor_init(&ids, sizeof ids, b->ids, CADFT_DTYPE_I32, 1, shape,
-                      NULL, NULL);
+    cadft_tensor_init(&ids, sizeof ids, b->ids, CADFT_DTYPE_I32, 1, shape, NULL,
+                      NULL);
     start = now();
     if (kind == OBSERVE) {
         status = cadft_loss_begin(loss, b->rows, &err);
@@ -137,8 +136,7 @@ static double loss_call(struct bench *b, int kind)
             status = cadft_loss_observe(loss, &batch, NULL, &micro, &err);
     } else {
         status = cadft_loss_compute(loss, &batch, b->rows, &logits,
-                                    kind == UNIT ? b->scale : NULL, NULL,
-                                    &err);
+                                    kind == UNIT ? b->scale : NULL, NULL, &err);
     }
     start = now() - start;
     if (status)
@@ -209,9 +207,9 @@ static void set_up(struct bench *b)
 static void parse(struct bench *b, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"rows", 1, NULL, 'r'},   {"cols", 1, NULL, 'c'},
+        {"rows", 1, NULL, 'r'},    {"cols", 1, NULL, 'c'},
         {"threads", 1, NULL, 't'}, {"repeat", 1, NULL, 'n'},
-        {"dtype", 1, NULL, 'd'},  {"isa", 1, NULL, 'i'},
+        {"dtype", 1, NULL, 'd'},   {"isa", 1, NULL, 'i'},
         {NULL, 0, NULL, 0}};
     int o;
     while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {

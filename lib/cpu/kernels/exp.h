@@ -39,16 +39,16 @@
 #define EXP_MAGIC 0x1.8p23 /* 1.5 * 2^23: ulp 1, room on both sides */
 
 #if LANES_FUSED
-#define EXP_BASE ((double)EXP_LOG2E) /* log2 of the base in effect */
-#define EXP_LIMIT 1e6                /* R must stay below 2^22 */
+#    define EXP_BASE ((double)EXP_LOG2E) /* log2 of the base in effect */
+#    define EXP_LIMIT 1e6                /* R must stay below 2^22 */
 #else
 /* Without it: f = z - n ln 2 by two products (Cephes' constants, HI has 9
  * bits, so n * HI is exact for |n| < 2^15), g = -f log2 e. n * LO rounds by
  * 2e-8 at |z| = 1000. */
-#define EXP_LN2_HI 0x1.63p-1f
-#define EXP_LN2_LO -0x1.bd0106p-13f
-#define EXP_BASE LOG2E_64
-#define EXP_LIMIT 1e3
+#    define EXP_LN2_HI 0x1.63p-1f
+#    define EXP_LN2_LO -0x1.bd0106p-13f
+#    define EXP_BASE LOG2E_64
+#    define EXP_LIMIT 1e3
 #endif
 
 static const float exp_coef[6] = {

@@ -41,8 +41,10 @@ typedef struct cadftk_row_stats {
      * +inf anywhere; then sum_rest, sum_t and sum_z are NaN as well. */
     double z_max;
     /* Sum of exp(z - z_max) over all columns but ONE that attains z_max;
-     * >= 0, and 0 when z_max is -inf. Relative error below 4e-7 (1e-6 down
-     * to sum_rest = 1e-7). */
+     * >= 0, and 0 when z_max is -inf. Relative error below 4e-7, however
+     * small it is, against the sum of exp(rate * (z - z_max)); so 1.4e-8
+     * more per nat below z_max against the sum itself. Terms below about
+     * 2^-156 of the largest count as 0. */
     double sum_rest;
     /* Logit at `label` (may be -inf); 0 when label < 0. */
     double z_label;
@@ -52,8 +54,8 @@ typedef struct cadftk_row_stats {
     /* WANT_SUM: sum of z over unmasked (z > -inf) columns, in float64, and
      * how many these are; else 0. */
     double sum_z;
-    double rate;     /* the sums are of exp(rate * (z - z_max)), |rate - 1|
-                        < 1e-7: see exp.h */
+    double rate; /* the sums are of exp(rate * (z - z_max)), |rate - 1|
+                    < 1e-7: see exp.h */
     int64_t unmasked;
 } cadftk_row_stats;
 
@@ -66,8 +68,10 @@ typedef struct cadftk_row_stats {
  * the chain factor dz'/dz = 1 - (z'/cap)^2, which is 0 at a raw -inf.
  *
  * Rounded once to the output type, to nearest even (f16 may overflow to inf).
- * Columns whose a * exp(...) would be subnormal in float32 count as 0.
- * Absolute error below 4e-7 * |a| * exp(z_v - lse) before that rounding.
+ * Columns whose |a| * exp(...) is below 2^-125 (a float32 subnormal, or
+ * nearly) may count as 0. Before that rounding the error is below
+ * (5e-7 + 1.5e-8 * (lse - z_v)) * |a| * exp(z_v - lse), so below 2e-6 of the
+ * row's largest entry.
  * A NaN logit gives a NaN; a logit above lse is the caller's error and gives
  * an unspecified value in its own column only.
  */
@@ -108,8 +112,8 @@ extern const cadftk_table cadftk_table_avx512;
 extern const cadftk_table cadftk_table_neon;
 
 /*
- * For the kernel comparer only: e[i] = float32 kernel exp of z[i] (n floats),
- * times 2^-shift, where shift = rint(reference * log2 e). Not in the table.
+ * For the kernel comparer only, not in the table: the float32 kernel exp of
+ * n floats, e[i] = 2^(z[i] * L - rint(reference * L)), L as in exp.h.
  */
 typedef void
 cadftk_exp_probe_fn(const float *z, double *e, int64_t n, double reference);

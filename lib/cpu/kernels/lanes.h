@@ -38,13 +38,13 @@
 #define CADFTK_SYMBOL(name) CADFTK_PASTE(name, CADFTK_ISA)
 
 #if defined(CADFTK_LANES_AVX512)
-#include "cpu/kernels/lanes_avx512.h"
+#    include "cpu/kernels/lanes_avx512.h"
 #elif defined(CADFTK_LANES_AVX2)
-#include "cpu/kernels/lanes_avx2.h"
+#    include "cpu/kernels/lanes_avx2.h"
 #elif defined(CADFTK_LANES_NEON)
-#include "cpu/kernels/lanes_neon.h"
+#    include "cpu/kernels/lanes_neon.h"
 #else
-#include "cpu/kernels/lanes_c.h"
+#    include "cpu/kernels/lanes_c.h"
 #endif
 
 /* a*b + c on doubles, fused exactly where the vector lanes are, so that the

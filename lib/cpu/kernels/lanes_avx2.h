@@ -126,8 +126,8 @@ INLINE vf vf_load_bf16(const uint16_t *p)
 INLINE __m256i bf16_round(__m256 v)
 {
     __m256i x = _mm256_castps_si256(v);
-    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(x, 16),
-                                   _mm256_set1_epi32(1));
+    __m256i odd =
+        _mm256_and_si256(_mm256_srli_epi32(x, 16), _mm256_set1_epi32(1));
     x = _mm256_add_epi32(x, _mm256_set1_epi32(0x7fff));
     return _mm256_add_epi32(x, odd);
 }

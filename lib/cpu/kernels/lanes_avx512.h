@@ -76,16 +76,15 @@ INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
 INLINE vf vf_load_bf16(const uint16_t *p)
 {
     __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)p);
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
 /* Round to nearest even in the upper 16 bits; the lower ones are garbage. */
 INLINE __m512i bf16_round(__m512 v)
 {
     __m512i x = _mm512_castps_si512(v);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(x, 16),
-                                   _mm512_set1_epi32(1));
+    __m512i odd =
+        _mm512_and_si512(_mm512_srli_epi32(x, 16), _mm512_set1_epi32(1));
     x = _mm512_add_epi32(x, _mm512_set1_epi32(0x7fff));
     return _mm512_add_epi32(x, odd);
 }

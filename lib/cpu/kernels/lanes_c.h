@@ -88,9 +88,8 @@ INLINE vf vf_fnma(vf x, vf y, vf z)
 
 INLINE vf vf_max(vf x, vf y)
 {
-    QUADS(vf,
-          (f32x4)quad_pick(
-              (u32x4)(x.q[i] > y.q[i]), (u32x4)x.q[i], (u32x4)y.q[i]));
+    QUADS(vf, (f32x4)quad_pick((u32x4)(x.q[i] > y.q[i]), (u32x4)x.q[i],
+                               (u32x4)y.q[i]));
 }
 
 INLINE vf vf_pow2(vf t)
@@ -126,15 +125,15 @@ INLINE void quad_store_halves(uint16_t *p, u32x4 x)
 /* A word holds two elements, the even one in the low half on a little-endian
  * machine. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define EVEN_SHIFT(x) ((x) << 16)
-#define ODD_SHIFT(x) ((x) & 0xffff0000u)
-#define EVEN_UNSHIFT(x) ((x) >> 16)
-#define ODD_UNSHIFT(x) ((x) & 0xffff0000u)
+#    define EVEN_SHIFT(x) ((x) << 16)
+#    define ODD_SHIFT(x) ((x)&0xffff0000u)
+#    define EVEN_UNSHIFT(x) ((x) >> 16)
+#    define ODD_UNSHIFT(x) ((x)&0xffff0000u)
 #else
-#define EVEN_SHIFT(x) ((x) & 0xffff0000u)
-#define ODD_SHIFT(x) ((x) << 16)
-#define EVEN_UNSHIFT(x) ((x) & 0xffff0000u)
-#define ODD_UNSHIFT(x) ((x) >> 16)
+#    define EVEN_SHIFT(x) ((x)&0xffff0000u)
+#    define ODD_SHIFT(x) ((x) << 16)
+#    define EVEN_UNSHIFT(x) ((x)&0xffff0000u)
+#    define ODD_UNSHIFT(x) ((x) >> 16)
 #endif
 
 INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)

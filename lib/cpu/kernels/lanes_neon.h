@@ -69,9 +69,8 @@ INLINE vf vf_max(vf x, vf y)
 
 INLINE vf vf_pow2(vf t)
 {
-    QUADS(vf,
-          vreinterpretq_f32_u32(
-              vshlq_n_u32(vreinterpretq_u32_f32(t.q[i]), 23)));
+    QUADS(vf, vreinterpretq_f32_u32(
+                  vshlq_n_u32(vreinterpretq_u32_f32(t.q[i]), 23)));
 }
 
 INLINE int vf_any_gt(vf x, vf y)
@@ -84,9 +83,8 @@ INLINE int vf_any_gt(vf x, vf y)
 
 INLINE vf vf_keep_gt(vf x, vf y, vf v)
 {
-    QUADS(vf,
-          vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(x.q[i], y.q[i]),
-                                          vreinterpretq_u32_f32(v.q[i]))));
+    QUADS(vf, vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(x.q[i], y.q[i]),
+                                              vreinterpretq_u32_f32(v.q[i]))));
 }
 
 INLINE uint32x4_t load_u32x4(const uint16_t *p)
@@ -143,10 +141,8 @@ INLINE vd vd_set1(double x)
 
 INLINE vd vd_wide(float32x4_t a, float32x4_t b)
 {
-    vd r = {{vcvt_f64_f32(vget_low_f32(a)),
-             vcvt_high_f64_f32(a),
-             vcvt_f64_f32(vget_low_f32(b)),
-             vcvt_high_f64_f32(b)}};
+    vd r = {{vcvt_f64_f32(vget_low_f32(a)), vcvt_high_f64_f32(a),
+             vcvt_f64_f32(vget_low_f32(b)), vcvt_high_f64_f32(b)}};
     return r;
 }
 

@@ -57,7 +57,8 @@ grad_step(int count, const grad_row *r, vf *x, const vf *lo, int with_c)
     vf z[2], p[2], scale[2];
     EXP_EACH(count) z[k] = vf_max(r->floor, x[k]);
     exp_parts(count, z, lo, r->magic, &r->poly, p, scale);
-    EXP_EACH(count) {
+    EXP_EACH(count)
+    {
         vf g = vf_fma(p[k], scale[k], r->minus_c);
         x[k] = with_c ? vf_keep_gt(x[k], r->masked, g) : g;
     }

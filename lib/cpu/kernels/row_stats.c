@@ -375,12 +375,9 @@ INLINE void stats(int dtype,
 
 #define STATS(suffix, dtype)                                                   \
     cadftk_row_stats_fn CADFTK_SYMBOL(cadftk_row_stats_##suffix);              \
-    void CADFTK_SYMBOL(cadftk_row_stats_##suffix)(const void *z,               \
-                                                  int64_t n,                   \
-                                                  int64_t label,               \
-                                                  double softcap,              \
-                                                  uint32_t want,               \
-                                                  cadftk_row_stats *out)       \
+    void CADFTK_SYMBOL(cadftk_row_stats_##suffix)(                             \
+        const void *z, int64_t n, int64_t label, double softcap,               \
+        uint32_t want, cadftk_row_stats *out)                                  \
     {                                                                          \
         stats(dtype, z, n, label, softcap, want, out);                         \
     }

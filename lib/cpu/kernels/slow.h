@@ -10,8 +10,8 @@
 
 #include "cpu/kernels/exp64.h"
 
-INLINE double slow_logit(
-    int dtype, const void *z, int64_t j, double cap, double *chain)
+INLINE double
+slow_logit(int dtype, const void *z, int64_t j, double cap, double *chain)
 {
     double x = (double)load_one(dtype, z, j);
     *chain = 1.0;
@@ -46,11 +46,11 @@ slow_max(int dtype, const void *z, int64_t n, double cap, int64_t *where)
 
 /* Fills all of *out, zeroed before, but z_label. */
 static inline void slow_stats(int dtype,
-                       const void *z,
-                       int64_t n,
-                       double cap,
-                       uint32_t want,
-                       cadftk_row_stats *out)
+                              const void *z,
+                              int64_t n,
+                              double cap,
+                              uint32_t want,
+                              cadftk_row_stats *out)
 {
     int64_t where;
     double chain, top = slow_max(dtype, z, n, cap, &where);
@@ -80,11 +80,11 @@ static inline void slow_stats(int dtype,
 
 /* The label's column included, as if it were any other. */
 static inline void slow_grad(int in,
-                      int out,
-                      const void *z,
-                      void *g,
-                      int64_t n,
-                      const cadftk_row_grad *args)
+                             int out,
+                             const void *z,
+                             void *g,
+                             int64_t n,
+                             const cadftk_row_grad *args)
 {
     for (int64_t j = 0; j < n; j++) {
         double chain, x = slow_logit(in, z, j, args->softcap, &chain);

@@ -77,8 +77,7 @@ INLINE void store_span(int dtype, void *p, vf a, vf b)
 }
 
 /* count < SPAN elements, then -inf: masked columns, which change nothing. */
-INLINE void
-pad_span(int dtype, span_buffer *to, const void *p, int64_t count)
+INLINE void pad_span(int dtype, span_buffer *to, const void *p, int64_t count)
 {
     for (int i = 0; i < SPAN; i++)
         store_one(dtype, to, i, -INFINITY);

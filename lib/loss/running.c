@@ -17,11 +17,14 @@ static int32_t check_phase(const cadft_loss *loss, cadft_error *error)
                        "state is saved and loaded between steps");
 }
 
-static int32_t save(const cadft_loss *loss, void *buffer, size_t capacity,
-                    size_t *needed, cadft_error *error)
+static int32_t save(const cadft_loss *loss,
+                    void *buffer,
+                    size_t capacity,
+                    size_t *needed,
+                    cadft_error *error)
 {
     double values[RUNNING_WORDS] = {loss->running.mu, loss->running.sigma,
-                                    loss->running.steps};
+                                    loss->running.weight};
     uint64_t words[RUNNING_WORDS];
     size_t size =
         CADFT__STATE_HEADER + cadft__state_section_size(RUNNING_WORDS);
@@ -44,8 +47,11 @@ static int32_t save(const cadft_loss *loss, void *buffer, size_t capacity,
     return CADFT_OK;
 }
 
-int32_t cadft_loss_state_save(cadft_loss *loss, void *buffer, size_t capacity,
-                              size_t *needed, cadft_error *error)
+int32_t cadft_loss_state_save(cadft_loss *loss,
+                              void *buffer,
+                              size_t capacity,
+                              size_t *needed,
+                              cadft_error *error)
 {
     cadft__call call;
     int32_t status = cadft__loss_enter(loss, error, &call);
@@ -55,8 +61,8 @@ int32_t cadft_loss_state_save(cadft_loss *loss, void *buffer, size_t capacity,
     return cadft__loss_leave(loss, error, &call, status);
 }
 
-static int32_t load(cadft_loss *loss, const void *buffer, size_t size,
-                    cadft_error *error)
+static int32_t
+load(cadft_loss *loss, const void *buffer, size_t size, cadft_error *error)
 {
     double values[RUNNING_WORDS];
     uint64_t words[RUNNING_WORDS];
@@ -70,18 +76,19 @@ static int32_t load(cadft_loss *loss, const void *buffer, size_t size,
         return status;
     memcpy(values, words, sizeof values);
     if (!isfinite(values[0]) || !(values[1] >= 0) || !isfinite(values[1]) ||
-        !(values[2] >= 0) || values[2] > 0x1p53 ||
-        values[2] != floor(values[2]))
+        !(values[2] >= 0) || values[2] > 1)
         return cadft__fail(error, CADFT_E_STATE,
-                           "running statistics are (%g, %g) after %g steps, "
+                           "running statistics are (%g, %g) of weight %g, "
                            "which no step leaves behind",
                            values[0], values[1], values[2]);
     loss->running = (cadft__running){values[0], values[1], values[2]};
     return CADFT_OK;
 }
 
-int32_t cadft_loss_state_load(cadft_loss *loss, const void *buffer,
-                              size_t size, cadft_error *error)
+int32_t cadft_loss_state_load(cadft_loss *loss,
+                              const void *buffer,
+                              size_t size,
+                              cadft_error *error)
 {
     cadft__call call;
     int32_t status = cadft__loss_enter(loss, error, &call);

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Each public header alone, as C11, C17 and C++17, with every compiler found, without
+a warning; and the frozen layouts again under -fshort-enums.
+
+    check_headers.py INCLUDE_DIR FROZEN..."""
+import itertools
+import pathlib
+import shutil
+import subprocess
+import sys
+
+WARN = ["-Wall", "-Wextra", "-Wpedantic", "-Wundef", "-Wshadow", "-Werror",
+        "-fsyntax-only"]
+C_WARN = ["-Wc++-compat", "-Wstrict-prototypes"]
+CXX_WARN = ["-Wzero-as-null-pointer-constant"]
+
+
+def variants():
+    for compiler in filter(shutil.which, ("gcc", "clang")):
+        for std in ("c11", "c17"):
+            yield [compiler, "-x", "c", f"-std={std}", *WARN, *C_WARN]
+    for compiler in filter(shutil.which, ("g++", "clang++")):
+        yield [compiler, "-x", "c++", "-std=c++17", *WARN, *CXX_WARN]
+
+
+def compiles(command, text):
+    done = subprocess.run(command, input=text, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    if done.returncode:
+        print(" ".join(command), "\n", done.stdout, sep="")
+    return done.returncode == 0
+
+
+def main(include, *frozen):
+    names = sorted(path.name for path in (pathlib.Path(include) / "cadft").glob("*.h"))
+    count = failed = 0
+    for command, name, enums in itertools.product(variants(), names,
+                                                  ([], ["-fshort-enums"])):
+        # twice: the guard works
+        text = f'#include "cadft/{name}"\n' * 2
+        count += 1
+        failed += not compiles([*command, *enums, f"-I{include}", "-"], text)
+    for command, path in itertools.product(variants(), frozen):
+        if "c" in command:
+            count += 1
+            failed += not compiles([*command, "-fshort-enums", f"-I{include}", path], None)
+    compilers = sorted({command[0] for command in variants()})
+    print(f"{count} compilations with {', '.join(compilers)}, {failed} failed")
+    return 1 if failed or not names or not compilers else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
