@@ -61,6 +61,16 @@ int32_t cadft_loss_state_save(cadft_loss *loss,
     return cadft__loss_leave(loss, error, &call, status);
 }
 
+/* Averages that steps can have left: finite once the weight is divided out,
+ * nothing at all without weight. */
+static int is_running(const double v[RUNNING_WORDS])
+{
+    if (v[2] == 0)
+        return v[0] == 0 && v[1] == 0;
+    return v[2] > 0 && v[2] <= 1 && v[1] >= 0 && isfinite(v[0] / v[2]) &&
+           isfinite(v[1] / v[2]);
+}
+
 static int32_t
 load(cadft_loss *loss, const void *buffer, size_t size, cadft_error *error)
 {
@@ -75,8 +85,7 @@ load(cadft_loss *loss, const void *buffer, size_t size, cadft_error *error)
     if (status)
         return status;
     memcpy(values, words, sizeof values);
-    if (!isfinite(values[0]) || !(values[1] >= 0) || !isfinite(values[1]) ||
-        !(values[2] >= 0) || values[2] > 1)
+    if (!is_running(values))
         return cadft__fail(error, CADFT_E_STATE,
                            "running statistics are (%g, %g) of weight %g, "
                            "which no step leaves behind",

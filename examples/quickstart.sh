@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# sh examples/quickstart.sh [arguments of host_trainer]
+#
+# From a fresh clone to a training run: installs what is missing (Debian,
+# Ubuntu), builds into build/, runs the example trainer from the folder where
+# you are. A second run installs and builds nothing.
+set -eu
+root=$(cd -- "$(dirname -- "$0")/.." && pwd)
+# The system's tools first: the shims of a Python manager may shadow meson.
+PATH=/usr/bin:/bin:$PATH
+
+missing=
+command -v cc >/dev/null || missing="$missing gcc libc6-dev"
+command -v meson >/dev/null || missing="$missing meson"
+command -v ninja >/dev/null || missing="$missing ninja-build"
+if command -v pkg-config >/dev/null; then
+    pkg-config --exists jansson || missing="$missing libjansson-dev"
+    # any of those that meson_options.txt lists will do
+    pkg-config --exists openblas || pkg-config --exists cblas ||
+        pkg-config --exists blis || missing="$missing libopenblas-dev"
+else
+    missing="$missing pkgconf libjansson-dev libopenblas-dev"
+fi
+
+if [ -n "$missing" ]; then
+    admin=
+    if [ "$(id -u)" -ne 0 ]; then admin=sudo; fi
+    if ! command -v apt-get >/dev/null ||
+        { [ -n "$admin" ] && ! command -v sudo >/dev/null; }; then
+        echo "quickstart: please install these packages first (their Debian" \
+            "names), or run as root where there is apt-get:$missing" >&2
+        exit 1
+    fi
+    echo "quickstart: installing$missing" >&2
+    $admin apt-get -qq update >&2
+    # shellcheck disable=SC2086 # a list of names
+    $admin env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+        --no-install-recommends $missing </dev/null >&2
+fi
+
+# A build folder that was moved or left half-way is wiped and made again.
+if [ ! -f "$root/build/build.ninja" ]; then
+    meson setup "$root/build" "$root" -Dexamples=enabled >&2
+elif ! meson setup --reconfigure "$root/build" "$root" -Dexamples=enabled \
+    >/dev/null 2>&1; then
+    meson setup --wipe "$root/build" "$root" -Dexamples=enabled >&2
+fi
+trainer=examples/host_trainer/host_trainer
+ninja --quiet -C "$root/build" "$trainer" >&2
+
+exec "$root/build/$trainer" "$@"
