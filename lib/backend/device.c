@@ -34,6 +34,14 @@ int32_t cadft__device_alloc(cadft_context *context,
     return cadft__slot_status(status, "mem_alloc", error);
 }
 
+int32_t cadft__device_sync(cadft_context *context,
+                           void *stream,
+                           cadft_error *error)
+{
+    return cadft__slot_status(
+        context->backend->sync(context->device, stream, error), "sync", error);
+}
+
 void cadft__device_free(cadft_context *context,
                         void *stream,
                         void *base,
@@ -42,7 +50,7 @@ void cadft__device_free(cadft_context *context,
     cadft_error ignored = {sizeof ignored, CADFT_OK, {0}};
     if (!base)
         return;
-    context->backend->sync(context->device, stream, &ignored);
+    cadft__device_sync(context, stream, &ignored);
     context->backend->mem_free(context->device, base, bytes);
 }
 

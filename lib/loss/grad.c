@@ -174,9 +174,9 @@ int32_t cadft__grad(cadft_loss *loss,
         rows = loss->step.rows + loss->step.micro[micro].first;
     if (!status)
         status = check_weighed(loss, rows, batch.logits.rows, error);
-    if (!status)
-        status =
-            cadft__scratch_arrays(loss, &batch, &labels, &stats, &coef, error);
+    if (status || batch.logits.rows == 0)
+        return status;
+    status = cadft__scratch_arrays(loss, &batch, &labels, &stats, &coef, error);
     if (!status)
         status = send(loss, &batch, rows, labels, coef, error);
     if (status)

@@ -26,9 +26,14 @@ int32_t cadft__scratch_arrays(cadft_loss *loss,
     uint64_t a = round_up(n * sizeof(int32_t));
     uint64_t b = a + n * CADFT_STAT_STRIDE * sizeof(double);
     uint64_t c = b + n * CADFT_COEF_STRIDE * sizeof(double);
+    int32_t status = CADFT_OK;
+    if (s->device && s->stream != batch->stream) /* it may still be read */
+        status = cadft__device_sync(context, s->stream, error);
+    if (status)
+        return status;
     if (c > s->device_bytes) {
         void *grown = NULL;
-        int32_t status = cadft__device_alloc(context, c, &grown, error);
+        status = cadft__device_alloc(context, c, &grown, error);
         if (status)
             return status;
         cadft__device_free(context, s->stream, s->device, s->device_bytes);
@@ -154,6 +159,8 @@ int32_t cadft__read_rows(cadft_loss *loss,
     cadft_array labels, stats, coef;
     cadft_loss_rows view;
     int32_t status = reserve(loss, (size_t)n, error);
+    if (n == 0)
+        return status;
     if (!status)
         status =
             cadft__scratch_arrays(loss, batch, &labels, &stats, &coef, error);

@@ -22,18 +22,14 @@ _Static_assert(sizeof(CADFT_OK) == 4, "constants are int32_t");
 _Static_assert(sizeof(CADFT_BACKEND_QUERY) == 23, "cadft_backend_query_v0");
 
 /* Layouts are written for 64-bit pointers. */
-#if UINTPTR_MAX == 0xffffffffffffffffu
-#    define SIZE(type, size) _Static_assert(sizeof(type) == (size), #    type)
-#    define SIZE_LEAST(type, size) _Static_assert(sizeof(type) >= (size), #    type)
-#    define FIELD(type, field, offset, size)                                   \
-        _Static_assert(offsetof(type, field) == (offset) &&                    \
-                           sizeof(((type *)0)->field) == (size),               \
-                       #type "." #field)
-#else
-#    define SIZE(type, size) _Static_assert(1, #    type)
-#    define SIZE_LEAST(type, size) _Static_assert(1, #    type)
-#    define FIELD(type, field, offset, size) _Static_assert(1, #    type)
-#endif
+#define LP64 (UINTPTR_MAX == 0xffffffffffffffffu)
+#define SIZE(type, size) _Static_assert(!LP64 || sizeof(type) == (size), #type)
+#define SIZE_LEAST(type, size)                                                 \
+    _Static_assert(!LP64 || sizeof(type) >= (size), #type)
+#define FIELD(type, field, offset, size)                                       \
+    _Static_assert(!LP64 || (offsetof(type, field) == (offset) &&              \
+                             sizeof(((type *)0)->field) == (size)),            \
+                   #type "." #field)
 
 VALUE(CADFT_ROW_NO_LABEL, -1);
 VALUE(CADFT_ROW_SKIP, -2);
