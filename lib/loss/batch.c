@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host's tensors: checked before anything is read or written, labels and
  * sample ids brought to int32 arrays of ours. */
+#include <math.h>
+
 #include "common/error.h"
 #include "loss/loss.h"
 
@@ -140,7 +142,7 @@ static int64_t label_place(const cadft_loss *loss,
                            const cadft__matrix *labels,
                            int64_t r)
 {
-    if (!loss->options.label_offset)
+    if (!loss->active.label_offset)
         return r;
     if ((r + 1) % labels->last == 0 || b->samples[r + 1] != b->samples[r])
         return -1;
@@ -159,10 +161,10 @@ static int32_t read_label(const cadft_loss *loss,
     b->labels[r] = 0;
     if (b->samples[r] < 0)
         return CADFT_OK;
-    label = place < 0                     ? loss->options.ignore_index
+    label = place < 0                     ? loss->active.ignore_index
             : m->dtype == CADFT_DTYPE_I32 ? ((const int32_t *)data)[place]
                                           : ((const int64_t *)data)[place];
-    if (label == loss->options.ignore_index) {
+    if (label == loss->active.ignore_index) {
         b->samples[r] = -1;
         return CADFT_OK;
     }
@@ -172,7 +174,7 @@ static int32_t read_label(const cadft_loss *loss,
                            "%lld, expected 0 to %lld or ignore_index %lld",
                            (long long)place, (long long)r, b->samples[r],
                            (long long)label, (long long)(b->vocab - 1),
-                           (long long)loss->options.ignore_index);
+                           (long long)loss->active.ignore_index);
     b->labels[r] = (int32_t)label;
     return CADFT_OK;
 }
@@ -235,9 +237,14 @@ static int32_t read_k(cadft_loss *loss,
                        &data, error);
     if (status)
         return status;
-    for (int64_t r = 0; r < m->rows; r++)
+    for (int64_t r = 0; r < m->rows; r++) {
         s->k[r] = m->dtype == CADFT_DTYPE_F32 ? ((const float *)data)[r]
                                               : ((const double *)data)[r];
+        if (b->samples[r] >= 0 && !isfinite(s->k[r]))
+            return cadft__fail(error, CADFT_E_NONFINITE,
+                               "k[%lld] is %g, expected a finite coefficient",
+                               (long long)r, s->k[r]);
+    }
     b->k = s->k;
     return CADFT_OK;
 }
@@ -245,7 +252,7 @@ static int32_t read_k(cadft_loss *loss,
 static int32_t
 check_k(const cadft_loss *loss, const cadft_loss_batch *t, cadft_error *error)
 {
-    int host = loss->options.objective == CADFT_OBJECTIVE_HOST;
+    int host = loss->active.objective == CADFT_OBJECTIVE_HOST;
     if (t->k && !host)
         return cadft__fail(error, CADFT_E_UNSUPPORTED,
                            "k is given, but the objective is not host");
@@ -336,7 +343,7 @@ cadft_loss_rows cadft__batch_rows(const cadft_loss *loss,
         .rows = batch->logits.rows,
         .cols = batch->cols,
         .row_stride = batch->logits.row_stride,
-        .softcap = loss->options.softcap,
+        .softcap = loss->active.softcap,
         .labels = labels,
     };
 }

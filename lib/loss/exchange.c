@@ -151,7 +151,7 @@ import_row_sum(cadft_loss *loss, const double *values, cadft_error *error)
 {
     cadft__step *step = &loss->step;
     int64_t n = step->open.rows;
-    const double *k = loss->options.objective == CADFT_OBJECTIVE_HOST
+    const double *k = loss->active.objective == CADFT_OBJECTIVE_HOST
                           ? loss->scratch.k
                           : NULL;
     int32_t status = CADFT_OK;
@@ -209,7 +209,7 @@ static int32_t check_sample(const cadft_loss *loss,
                            "values of sample %lld are (%g, %g, %g, %g), "
                            "expected sums that contain what was exported",
                            (long long)i, v[0], v[1], v[2], v[3]);
-    if (v[3] > 0 && loss->options.nonfinite == CADFT_NONFINITE_ERROR)
+    if (v[3] > 0 && loss->active.nonfinite == CADFT_NONFINITE_ERROR)
         return cadft__fail(error, CADFT_E_NONFINITE,
                            "sample %lld has %g non-finite rows on another "
                            "process",
@@ -386,7 +386,7 @@ check_phase(const cadft_loss *loss, int32_t kind, cadft_error *error)
     enum pending due = kind == CADFT_EXCHANGE_ROW_MAX   ? PENDING_ROW_MAX
                        : kind == CADFT_EXCHANGE_ROW_SUM ? PENDING_ROW_SUM
                                                         : PENDING_NONE;
-    int exact = loss->options.scope == CADFT_SCOPE_EXACT;
+    int exact = loss->active.scope == CADFT_SCOPE_EXACT;
     if (kind < CADFT_EXCHANGE_ROW_MAX || kind > CADFT_EXCHANGE_REPORT)
         return cadft__fail(error, CADFT_E_ARG,
                            "kind is %d, expected CADFT_EXCHANGE_...", kind);

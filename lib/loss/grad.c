@@ -14,9 +14,9 @@ static void coefficients(const cadft_loss *loss,
                          double a,
                          double *coef)
 {
-    double e = loss->options.label_smoothing;
+    double e = loss->active.label_smoothing;
     double spread = e > 0 ? e / row->unmasked : 0;
-    double z = 2 * loss->options.z_loss * row->lse;
+    double z = 2 * loss->active.z_loss * row->lse;
     coef[CADFT_COEF_LSE] = row->lse;
     coef[CADFT_COEF_A] = a * (row->k + z);
     coef[CADFT_COEF_C] = a * row->k * spread;
@@ -58,6 +58,13 @@ static int32_t check_micro(const cadft_loss *loss,
                            cadft__dtype_name(batch->logits.dtype),
                            (long long)micro, (long long)m->rows,
                            (long long)m->cols, cadft__dtype_name(m->dtype));
+    if (m->vocab_start != batch->vocab_start || m->vocab != batch->vocab)
+        return cadft__fail(error, CADFT_E_SHAPE,
+                           "columns start at %lld of %lld, but micro-batch "
+                           "%lld was observed from %lld of %lld",
+                           (long long)batch->vocab_start,
+                           (long long)batch->vocab, (long long)micro,
+                           (long long)m->vocab_start, (long long)m->vocab);
     return CADFT_OK;
 }
 
@@ -109,7 +116,7 @@ static int32_t send(cadft_loss *loss,
         keep[r] = 0;
         if (rows[r].sample >= 0 && isfinite(rows[r].l))
             a = cadft__scale_row(loss, &scale, rows[r].sample) *
-                loss->options.grad_scale;
+                loss->active.grad_scale;
         if (a == 0)
             continue;
         keep[r] = 1;
@@ -216,7 +223,7 @@ int32_t cadft__row_scale(cadft_loss *loss,
         out[r] = 0;
         if (rows[r].sample >= 0 && isfinite(rows[r].l))
             out[r] = cadft__scale_row(loss, &scale, rows[r].sample) *
-                     rows[r].k * loss->options.grad_scale;
+                     rows[r].k * loss->active.grad_scale;
     }
     return status;
 }

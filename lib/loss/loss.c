@@ -138,6 +138,7 @@ int32_t cadft__begin(cadft_loss *loss,
     cadft__cancel(loss);
     if (n_samples)
         memset(step->samples, 0, (size_t)n_samples * sizeof *step->samples);
+    loss->active = loss->options;
     step->n_samples = n_samples;
     step->whole = whole;
     step->phase = PHASE_OBSERVE;

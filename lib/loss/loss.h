@@ -55,7 +55,7 @@ typedef struct cadft__sample {
 
 typedef struct cadft__micro {
     int64_t first, rows; /* in step.rows */
-    int64_t cols;
+    int64_t cols, vocab_start, vocab;
     int32_t dtype;
     int32_t unit; /* its unit gradient was written: no grad */
 } cadft__micro;
@@ -126,7 +126,8 @@ typedef struct cadft__scratch {
 struct cadft_loss {
     cadft_context *context;
     atomic_flag busy;
-    cadft__options options;
+    cadft__options options; /* as set, for the next step */
+    cadft__options active;  /* of the step at hand, or that ended */
     cadft_coefficient coefficient;
     cadft__running running;
     cadft__step step;

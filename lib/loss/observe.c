@@ -75,11 +75,11 @@ int32_t cadft__labels_in(cadft_loss *loss,
 
 static uint32_t wanted(const cadft_loss *loss)
 {
-    cadft__objective objective = cadft__options_objective(&loss->options);
+    cadft__objective objective = cadft__options_objective(&loss->active);
     uint32_t want = 0;
     if (cadft__objective_needs_entropy(&objective))
         want |= CADFT_WANT_ENTROPY;
-    if (loss->options.label_smoothing > 0)
+    if (loss->active.label_smoothing > 0)
         want |= CADFT_WANT_SUM;
     return want;
 }
@@ -97,7 +97,7 @@ static int32_t unit_in_two(cadft_loss *loss,
     cadft_context *context = loss->context;
     cadft__scratch *s = &loss->scratch;
     uint64_t n = (uint64_t)batch->logits.rows;
-    double e = loss->options.label_smoothing;
+    double e = loss->active.label_smoothing;
     int32_t status = cadft__device_row_stats(context, batch->stream, view,
                                              wanted(loss), stats, error);
     if (!status)
@@ -179,7 +179,7 @@ int32_t cadft__read_rows(cadft_loss *loss,
     else if (cadft__device_has_unit(context, view.dtype, unit->dtype))
         status = cadft__device_row_unit(
             context, batch->stream, &view, wanted(loss),
-            loss->options.label_smoothing, stats, unit, error);
+            loss->active.label_smoothing, stats, unit, error);
     else
         return unit_in_two(loss, &view, batch, stats, coef, unit, error);
     if (!status)
@@ -213,7 +213,7 @@ finish_row(const cadft_loss *loss, const double *stat, cadft__row *row)
 static double
 target_loss(const cadft_loss *loss, const double *stat, const cadft__row *row)
 {
-    double e = loss->options.label_smoothing, mean;
+    double e = loss->active.label_smoothing, mean;
     if (e == 0)
         return row->l;
     mean = stat[CADFT_STAT_SUM_Z] / row->unmasked;
@@ -251,7 +251,7 @@ static int32_t finish_objective(const cadft_loss *loss,
                                 cadft__row *row,
                                 cadft_error *error)
 {
-    cadft__objective objective = cadft__options_objective(&loss->options);
+    cadft__objective objective = cadft__options_objective(&loss->active);
     row->k = k ? k[r] : cadft__objective_k(&objective, row->l, row->entropy);
     if (!isfinite(row->k))
         return cadft__fail(error, CADFT_E_NONFINITE,
@@ -259,7 +259,7 @@ static int32_t finish_objective(const cadft_loss *loss,
                            (long long)r, row->k);
     row->loss = cadft__objective_loss(&objective, row->l,
                                       target_loss(loss, stat, row), row->k) +
-                loss->options.z_loss * row->lse * row->lse;
+                loss->active.z_loss * row->lse * row->lse;
     return CADFT_OK;
 }
 
@@ -276,13 +276,13 @@ int32_t cadft__finish_rows(cadft_loss *loss,
             continue;
         finish_row(loss, stats + r * CADFT_STAT_STRIDE, &rows[r]);
         if (isnan(rows[r].l) &&
-            loss->options.nonfinite == CADFT_NONFINITE_ERROR)
+            loss->active.nonfinite == CADFT_NONFINITE_ERROR)
             return cadft__fail(error, CADFT_E_NONFINITE,
                                "row %lld of sample %d has NaN, +inf or only "
                                "-inf in its logits",
                                (long long)r, rows[r].sample);
     }
-    if (loss->coefficient.fn && loss->options.objective == CADFT_OBJECTIVE_HOST)
+    if (loss->coefficient.fn && loss->active.objective == CADFT_OBJECTIVE_HOST)
         status = call_host(loss, rows, n, &k, error);
     for (int64_t r = 0; !status && r < n; r++)
         if (rows[r].sample >= 0 && isfinite(rows[r].l))
@@ -327,7 +327,7 @@ static int32_t check_phase(const cadft_loss *loss, cadft_error *error)
                            "observe after SAMPLES or MOMENTS were imported: "
                            "its rows would be missing from them");
     if (step->phase == PHASE_OBSERVE ||
-        (step->phase == PHASE_GRAD && loss->options.scope != CADFT_SCOPE_EXACT))
+        (step->phase == PHASE_GRAD && loss->active.scope != CADFT_SCOPE_EXACT))
         return CADFT_OK;
     return cadft__fail(error, CADFT_E_PHASE, "observe %s",
                        step->phase == PHASE_IDLE
@@ -343,7 +343,7 @@ static int32_t check_unit(const cadft_loss *loss,
         return cadft__fail(error, CADFT_E_UNSUPPORTED,
                            "a unit gradient needs the whole vocabulary, this "
                            "is a shard of it");
-    if (loss->options.z_loss > 0)
+    if (loss->active.z_loss > 0)
         return cadft__fail(error, CADFT_E_UNSUPPORTED,
                            "with z_loss a row's gradient is no multiple of "
                            "its unit gradient");
@@ -384,6 +384,8 @@ static int32_t open_micro(cadft_loss *loss,
         .first = (int64_t)step->n_rows,
         .rows = batch->logits.rows,
         .cols = batch->cols,
+        .vocab_start = batch->vocab_start,
+        .vocab = batch->vocab,
         .dtype = batch->logits.dtype,
         .unit = unit,
     };

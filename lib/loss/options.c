@@ -171,6 +171,8 @@ static int32_t store_f64(cadft_loss *loss,
         return cadft__fail(error, CADFT_E_ARG, "%s is %.17g, expected %g to %g",
                            knob->name, value, knob->smallest, knob->largest);
     *as_f64(&loss->options, knob) = value;
+    if (loss->step.phase != PHASE_IDLE) /* the denominator, before weigh */
+        *as_f64(&loss->active, knob) = value;
     return CADFT_OK;
 }
 

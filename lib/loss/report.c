@@ -122,7 +122,7 @@ int32_t
 cadft__end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error)
 {
     cadft__step *step = &loss->step;
-    const cadft__options *o = &loss->options;
+    const cadft__options *o = &loss->active;
     cadft__totals own;
     const cadft__totals *totals;
     cadft_loss_report ours;

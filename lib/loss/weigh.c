@@ -56,7 +56,7 @@ const cadft__totals *cadft__totals_known(const cadft_loss *loss,
 
 static int32_t check_weigh(const cadft_loss *loss, cadft_error *error)
 {
-    const cadft__options *o = &loss->options;
+    const cadft__options *o = &loss->active;
     const cadft__step *step = &loss->step;
     if (step->phase == PHASE_IDLE)
         return cadft__fail(error, CADFT_E_PHASE, "weigh before begin");
@@ -84,7 +84,7 @@ static int32_t check_weigh(const cadft_loss *loss, cadft_error *error)
 /* mu and sigma by scope; the counts beside them. */
 static void statistics(cadft_loss *loss, cadft__compat *compat)
 {
-    const cadft__options *o = &loss->options;
+    const cadft__options *o = &loss->active;
     cadft__step *step = &loss->step;
     cadft__totals own;
     if (o->scope == CADFT_SCOPE_EXACT)
@@ -119,7 +119,7 @@ int32_t cadft__weigh(cadft_loss *loss, cadft_error *error)
         if (!cadft__sample_in(sample))
             continue;
         sample->chat = cadft__compat_score(&compat, cadft__sample_c(sample));
-        sample->w = loss->options.weighting
+        sample->w = loss->active.weighting
                         ? cadft__compat_weight(&compat, sample->chat)
                         : 1;
     }
@@ -158,9 +158,9 @@ void cadft__weights_own(const cadft_loss *loss, cadft__weights *out)
 /* The count that stands below the fraction, unless the host gave one. */
 static double denominator(const cadft_loss *loss)
 {
-    if (loss->options.denominator > 0)
-        return loss->options.denominator;
-    switch (loss->options.reduction) {
+    if (loss->active.denominator > 0)
+        return loss->active.denominator;
+    switch (loss->active.reduction) {
     case CADFT_REDUCTION_TOKEN_MEAN:
         return loss->step.used.rows;
     case CADFT_REDUCTION_SUM:
@@ -179,9 +179,9 @@ cadft__scale_get(const cadft_loss *loss, cadft__scale *out, cadft_error *error)
     *out = (cadft__scale){
         .by_row = below > 0 ? 1 / below : 0,
         .by_weight = 1,
-        .per_sample = loss->options.reduction == CADFT_REDUCTION_SAMPLE_MEAN,
+        .per_sample = loss->active.reduction == CADFT_REDUCTION_SAMPLE_MEAN,
     };
-    if (!loss->options.renormalise)
+    if (!loss->active.renormalise)
         return CADFT_OK;
     cadft__weights_own(loss, &w);
     if (step->imported_weights) {
