@@ -409,7 +409,8 @@ CADFT_API int32_t cadft_loss_weigh(cadft_loss *loss, cadft_error *error);
 
 /** Write a micro-batch's gradient.
  *  @param micro number from observe: its row statistics are reused and the
- *               logits must be those observed; or -1: they are computed
+ *               logits must be those observed (size and type are checked,
+ *               values are not); or -1: they are computed
  *               again from these logits (a second forward that differs in
  *               the last bits, say), with the weights of their samples
  *  @param grad  as in cadft_loss_compute
@@ -420,7 +421,8 @@ CADFT_API int32_t cadft_loss_grad(cadft_loss *loss,
                                   const cadft_tensor *grad,
                                   cadft_error *error);
 
-/** End the step: report, and running statistics of the next.
+/** End the step: report, and running statistics of the next. No gradient need
+ *  have been written: an evaluation ends after weigh.
  *  Errors: CADFT_E_NULL, CADFT_E_PHASE (also: renormalise without the other
  *  shards' weights), CADFT_E_ARG (report.struct_size). The step then goes
  *  on. */
@@ -510,7 +512,8 @@ enum {
 /** Per-sample arrays, [n_samples]. */
 enum {
     CADFT_SAMPLES_C = 1,    /**< c; NaN without counting row, +inf possible */
-    CADFT_SAMPLES_CHAT = 2, /**< z-score; NaN outside the statistics */
+    CADFT_SAMPLES_CHAT = 2, /**< z-score, whether weighting is on or off; NaN
+                                 outside the statistics */
     CADFT_SAMPLES_W = 3,    /**< weight as applied; 0 outside */
     CADFT_SAMPLES_ROWS = 4  /**< counting rows n_i */
 };
