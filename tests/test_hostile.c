@@ -359,9 +359,10 @@ static void host_objective(int on)
 
 START_TEST(calls_from_the_callback_are_busy)
 {
-    struct intruder in = {.status = 0};
+    static struct intruder in; /* outlives the loss, come what may */
     cadft_coefficient c = coefficient(&in, reentrant_fn);
     float expected[ROWS * COLS];
+    in = (struct intruder){.status = 0};
     host_objective(1);
     v->batch.k = &v->k; /* 0.5 everywhere, as the callback says */
     CHECK_OK(compute(v, &v->err), v->err);
@@ -381,9 +382,10 @@ END_TEST
 
 START_TEST(callback_failure_and_bad_k_are_refused)
 {
-    struct intruder in = {.status = 3, .k = 1};
+    static struct intruder in; /* is destroyed with the loss, in teardown */
     cadft_coefficient c = coefficient(&in, plain_fn);
     static const double bad[] = {NAN, INFINITY, -INFINITY};
+    in = (struct intruder){.status = 3, .k = 1};
     CHECK_OK(cadft_loss_set_coefficient(v->loss, &c, &v->err), v->err);
     host_objective(1);
     REFUSE_ONLY(v, CADFT_E_CALLBACK, "3", compute(v, e));
@@ -442,12 +444,13 @@ END_TEST
 
 START_TEST(coefficient_struct_sizes)
 {
-    struct intruder in = {.k = 1};
+    static struct intruder in; /* outlives the loss */
     struct {
         cadft_coefficient c;
         unsigned char tail[16];
     } big = {.c = coefficient(&in, plain_fn)};
     static const uint32_t sizes[] = {0, 1, sizeof big.c - 1, 4097, UINT32_MAX};
+    in = (struct intruder){.k = 1};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         big.c.struct_size = sizes[i];
         REFUSE(v, CADFT_E_ARG, "coefficient",

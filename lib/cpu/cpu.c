@@ -104,7 +104,13 @@ static void unit_of_row(const struct job *job, int64_t r)
 {
     double e = job->smoothing, minus_l;
     cadftk_row_stats s;
-    cadftk_row_grad g = {.a = 1.0, .softcap = job->rows->softcap};
+    /* The row is in the cache when its gradient is written: memory would
+     * idle, so the next row is fetched meanwhile. */
+    cadftk_row_grad g = {
+        .a = 1.0,
+        .softcap = job->rows->softcap,
+        .prefetch = job->rows->row_stride * (int64_t)job->in_size,
+    };
     stats_of_row(job, r, &s);
     if (!isfinite(s.z_max)) {
         zero_columns(job, r, 0);

@@ -82,6 +82,8 @@ typedef struct cadftk_row_grad {
     double at_label; /* with respect to the (soft-capped) logit at `label` */
     int64_t label;   /* column in [0, n), or -1: none in this row */
     double softcap;  /* cap > 0: z' = cap * tanh(z / cap); 0: none */
+    int64_t prefetch; /* bytes to look ahead of z; 0: a good default. For a
+                         row that is in the cache: to the one that is not */
 } cadftk_row_grad;
 
 /* z: [n] logits of the function's dtype; n >= 0; label in [0, n) or < 0. */

@@ -82,13 +82,15 @@ INLINE void grad_plain(int in,
                        const void *z,
                        void *g,
                        int64_t n,
+                       int64_t prefetch,
                        int with_c)
 {
     const grad_row r = *row;
+    uintptr_t ahead = prefetch > 0 ? (uintptr_t)prefetch : PREFETCH_BYTES;
     int64_t j = 0;
     for (; j + SPAN <= n; j += SPAN) {
         const void *p = element(in, z, j);
-        prefetch_span(in, p);
+        prefetch_span(in, p, ahead);
         grad_span(in, out, &r, p, element_mut(out, g, j), with_c);
     }
     if (j < n) {
@@ -140,9 +142,9 @@ INLINE void grad(int in,
     else if (cap > 0.0)
         grad_capped(in, out, &r, z, g, n, cap);
     else if (args->c != 0.0)
-        grad_plain(in, out, &r, z, g, n, 1);
+        grad_plain(in, out, &r, z, g, n, args->prefetch, 1);
     else
-        grad_plain(in, out, &r, z, g, n, 0);
+        grad_plain(in, out, &r, z, g, n, args->prefetch, 0);
     if (args->label >= 0)
         store_one(out, g, args->label, (float)(args->at_label * chain));
 }

@@ -192,7 +192,7 @@ INLINE int scan_block(int dtype,
     for (int i = 0; i < spans; i++) {
         vf a, b;
         const void *at = element(dtype, p, (int64_t)i * SPAN);
-        prefetch_span(dtype, at);
+        prefetch_span(dtype, at, PREFETCH_BYTES);
         load_span(dtype, at, &a, &b);
         top = vf_max(b, vf_max(a, top));
     }

@@ -29,9 +29,9 @@ INLINE void *element_mut(int dtype, void *g, int64_t j)
 }
 
 /* Through an integer: the address may lie past the row's end. */
-INLINE void prefetch_span(int dtype, const void *p)
+INLINE void prefetch_span(int dtype, const void *p, uintptr_t ahead)
 {
-    uintptr_t at = (uintptr_t)p + PREFETCH_BYTES;
+    uintptr_t at = (uintptr_t)p + ahead;
     __builtin_prefetch((const void *)at);
     if (dtype == CADFTK_F32)
         __builtin_prefetch((const void *)(at + 64));
