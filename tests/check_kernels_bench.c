@@ -71,8 +71,8 @@ digest_one(const cadftk_table *t, const digest_op *op, int dtype)
                 continue;
             }
             /* + 1 for the log of the sum: libm's may differ by an ulp */
-            cadftk_row_grad a = {s.z_max + 1.0, 0.37,  op->c,
-                                 -0.5,          n / 2, op->cap};
+            cadftk_row_grad a = {s.z_max + 1.0, 0.37,    op->c, -0.5,
+                                 n / 2,         op->cap, 0};
             t->row_grad[dtype][op->f32_out](z, g, n, &a);
             h = fnv(h, g, (size_t)n * (op->f32_out ? 4 : dtype_bytes(dtype)));
         }
@@ -187,7 +187,7 @@ static void bench_stats(const bench_run *b, uint32_t want)
 static void bench_grad(const bench_run *b)
 {
     size_t stride = (size_t)b->columns * dtype_bytes(b->dtype);
-    cadftk_row_grad a = {20.0, 1.0, 0.0, -0.5, 7, 0.0};
+    cadftk_row_grad a = {20.0, 1.0, 0.0, -0.5, 7, 0.0, 0};
     for (int64_t i = 0; i < b->rows; i++) {
         void *p = b->z + (size_t)i * stride;
         b->t->row_grad[b->dtype][0](p, p, b->columns, &a);

@@ -119,6 +119,9 @@ enum {
      *  for kernels whose exponential has a rounded base. It makes sums over
      *  shards add up to the uncut row's. 0 means 1. */
     CADFT_STAT_RATE = 6,
+    /** The term of the largest z as the backend's exponential gives it, over
+     *  its true value: 1 to within 1e-6. For the same reason. 0 means 1. */
+    CADFT_STAT_PEAK = 7,
     CADFT_STAT_STRIDE = 8
 };
 

@@ -211,8 +211,8 @@ typedef void (*cadft_task_fn)(void *task, int64_t index, int32_t worker);
 /** The host's threads. `parallel_for` runs fn(task, i, worker) exactly once
  *  for every i in [0, n), in any order, on up to max_workers workers, and
  *  returns when none of them is running any more: 0 if all ran, anything
- *  else if not. It must work until `destroy` runs. Results never depend on it. `destroy` as in cadft_allocator.
- *  Since 0.1. */
+ *  else if not. It must work until `destroy` runs, which is as in
+ *  cadft_allocator. Results never depend on it. Since 0.1. */
 typedef struct cadft_parallel {
     uint32_t struct_size; /**< sizeof(cadft_parallel) */
     int32_t max_workers;  /**< at least 1 */
@@ -256,7 +256,8 @@ typedef struct cadft_context_desc {
  *  work is done on the calling thread alone.
  *  @param desc NULL for the defaults
  *  Errors: CADFT_E_ARG, CADFT_E_TOO_NEW, CADFT_E_NOMEM, CADFT_E_THREADS,
- *  CADFT_E_BACKEND (unknown name, plug-in refused, instruction set absent).
+ *  CADFT_E_BACKEND (unknown name, plug-in refused, instruction set absent),
+ *  or what the plug-in itself returned.
  *  Any thread. Since 0.1. */
 CADFT_API int32_t cadft_context_create(const cadft_context_desc *desc,
                                        cadft_context **out,

@@ -347,16 +347,17 @@ typedef struct cadft_loss_report {
  *  @param n_samples sample ids are below this
  *  @param grad      gradient with respect to the logits, same rows; in the
  *                   logits' dtype or float32; may be the logits themselves
- *                   (same address, strides and dtype) or must not overlap
- *                   them; V columns, or only the valid ones. NULL: report
- *                   only.
+ *                   (same address, strides and dtype), or memory whose span
+ *                   from first to last byte is apart from theirs; V columns, or
+ * only the valid ones. NULL: report only.
  *  @param row_scale NULL, or [rows] floats. When given, `grad` gets the unit
  *                   gradient softmax - target (the one-hot label, or
  *                   smoothed) in a single sweep over the logits, and the true
  * gradient of row r is row_scale[r] * grad[r]: for hosts that fold the scale
  *                   into their next matmul. Not with z-loss, nor with
  *                   vocabulary shards. With
- *                   nonfinite=error a non-finite row is found when part of
+ *                   nonfinite=error a non-finite row, and with a
+ *                   coefficient callback its failure, is found when part of
  *                   grad may be written already.
  *  @param report    filled on success; may be NULL
  *  Errors: all of begin, observe, weigh, grad, end. On failure the loss is
@@ -414,7 +415,8 @@ CADFT_API int32_t cadft_loss_weigh(cadft_loss *loss, cadft_error *error);
  *               again from these logits (a second forward that differs in
  *               the last bits, say), with the weights of their samples
  *  @param grad  as in cadft_loss_compute
- *  Errors: as observe, and CADFT_E_PHASE when the weights are not known. */
+ *  Errors: as observe, and CADFT_E_PHASE when the weights are not known. After
+ *  CADFT_E_BACKEND and CADFT_E_THREADS part of grad may be written. */
 CADFT_API int32_t cadft_loss_grad(cadft_loss *loss,
                                   int64_t micro,
                                   const cadft_loss_batch *batch,

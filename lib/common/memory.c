@@ -71,8 +71,10 @@ int32_t cadft__reserve(cadft__memory *memory,
 {
     void *old, *grown;
     size_t want;
-    if (count <= *capacity)
+    if (*capacity && count <= *capacity)
         return CADFT_OK;
+    if (count == 0)
+        count = 1; /* so that arrays are never NULL, even of nothing */
     want = *capacity + *capacity / 2;
     if (want < count)
         want = count;

@@ -183,7 +183,8 @@ int32_t cadft__tensor_matrix(const cadft_tensor *tensor,
     if (t.reserved || t.flags)
         return cadft__fail(error, CADFT_E_TOO_NEW,
                            "%s.reserved or %s.flags is not 0", name, name);
-    out->dtype = t.dtype_code | t.dtype_bits << 8 | t.dtype_lanes << 16;
+    out->dtype = (int32_t)(t.dtype_code | (uint32_t)t.dtype_bits << 8 |
+                           (uint32_t)t.dtype_lanes << 16);
     if (!cadft__dtype_size(out->dtype))
         return cadft__fail(error, CADFT_E_DTYPE,
                            "%s has DLPack type %d with %d bits and %d lanes, "

@@ -88,7 +88,7 @@ stats_of_row(const struct job *job, int64_t r, cadftk_row_stats *stats)
     to[CADFT_STAT_SUM_Z] = stats->sum_z;
     to[CADFT_STAT_UNMASKED] = (double)stats->unmasked;
     to[CADFT_STAT_RATE] = stats->rate;
-    to[CADFT_STAT_STRIDE - 1] = 0;
+    to[CADFT_STAT_PEAK] = stats->peak;
 }
 
 static void

@@ -78,10 +78,9 @@ read_vocab(const cadft_loss_batch *t, cadft__batch *b, cadft_error *error)
     if (b->vocab_start < 0 || b->vocab < cols || b->vocab > INT32_MAX ||
         b->vocab_start > b->vocab - cols)
         return cadft__fail(error, CADFT_E_SHAPE,
-                           "columns %lld to %lld lie outside a vocabulary of "
-                           "%lld",
-                           (long long)b->vocab_start,
-                           (long long)(b->vocab_start + cols - 1),
+                           "%lld columns from vocab_start %lld lie outside a "
+                           "vocabulary of %lld",
+                           (long long)cols, (long long)b->vocab_start,
                            (long long)b->vocab);
     return CADFT_OK;
 }

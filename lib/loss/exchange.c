@@ -11,7 +11,7 @@
  * relative to it, so that sums are plain. */
 enum {
     SUM_REST, /* sum of exp(z - z*), without z* itself once a shard */
-    SUM_TOPS, /* 1 in a shard that attains z* */
+    SUM_TOPS, /* the backend's term of z*, about 1, in shards that attain it */
     SUM_Z_LABEL,
     SUM_OWNERS, /* 1 in the shard that has the label */
     SUM_T,      /* sum of exp(z - z*) (z* - z) */
@@ -68,7 +68,9 @@ static void export_row_sum(const cadft_loss *loss, double *out)
     for (int64_t r = 0; r < loss->step.open.rows; r++, out += SUM_FIELDS) {
         const double *s = stat_of(loss, r);
         double own = s[CADFT_STAT_Z_MAX], star = loss->scratch.row_max[r];
-        double rate = s[CADFT_STAT_RATE] != 0 ? s[CADFT_STAT_RATE] : 1, down;
+        double rate = s[CADFT_STAT_RATE] != 0 ? s[CADFT_STAT_RATE] : 1;
+        double peak = s[CADFT_STAT_PEAK] != 0 ? s[CADFT_STAT_PEAK] : 1;
+        double rest = s[CADFT_STAT_SUM_REST], down;
         int label = loss->scratch.labels[r] >= 0;
         memset(out, 0, SUM_FIELDS * sizeof *out);
         if (!counts(loss, r))
@@ -82,10 +84,10 @@ static void export_row_sum(const cadft_loss *loss, double *out)
             continue;
         }
         down = exp(rate * (own - star));
-        out[SUM_TOPS] = own == star;
-        out[SUM_REST] = down * (s[CADFT_STAT_SUM_REST] + (own != star));
-        out[SUM_T] = down * (s[CADFT_STAT_SUM_T] +
-                             (star - own) * (1 + s[CADFT_STAT_SUM_REST]));
+        out[SUM_TOPS] = own == star ? peak : 0;
+        out[SUM_REST] = down * (own == star ? rest : rest + peak);
+        out[SUM_T] =
+            down * (s[CADFT_STAT_SUM_T] + (star - own) * (peak + rest));
         out[SUM_Z] = s[CADFT_STAT_SUM_Z];
         out[SUM_UNMASKED] = s[CADFT_STAT_UNMASKED];
     }
@@ -122,27 +124,27 @@ static int32_t check_row_sum(const cadft_loss *loss,
                              cadft_error *error)
 {
     double label = loss->step.rows[loss->step.n_rows + (size_t)r].label;
-    double max = loss->scratch.row_max[r];
+    double max = loss->scratch.row_max[r], tops = fmax(rint(v[SUM_TOPS]), 1);
     for (int f = 0; f < SUM_FIELDS; f++) {
         int fits = f == SUM_Z                    ? isfinite(v[f])
                    : f == SUM_Z_LABEL            ? v[f] <= DBL_MAX
-                   : f == SUM_REST || f == SUM_T ? is_sum(v[f])
+                   : f <= SUM_TOPS || f == SUM_T ? is_sum(v[f])
                                                  : is_count(v[f]);
         if (!fits)
             return refuse(r * SUM_FIELDS + f, v[f],
                           "a sum of what was exported", error);
     }
-    if (v[SUM_BAD] == 0 && isfinite(max) &&
-        (v[SUM_TOPS] < 1 || v[SUM_Z_LABEL] > max))
-        return cadft__fail(error, CADFT_E_ARG,
-                           "row %lld has label logit %g and its maximum %g "
-                           "in %g shards",
-                           (long long)r, v[SUM_Z_LABEL], max, v[SUM_TOPS]);
     if (v[SUM_OWNERS] != 1)
         return cadft__fail(error, CADFT_E_LABEL,
                            "label %.0f of row %lld lies in %g shards, "
                            "expected 1",
                            label, (long long)r, v[SUM_OWNERS]);
+    if (v[SUM_BAD] == 0 && isfinite(max) &&
+        (fabs(v[SUM_TOPS] - tops) > 1e-5 * tops || v[SUM_Z_LABEL] > max))
+        return cadft__fail(error, CADFT_E_ARG,
+                           "row %lld has label logit %g and its maximum %g "
+                           "in %g shards",
+                           (long long)r, v[SUM_Z_LABEL], max, v[SUM_TOPS]);
     return CADFT_OK;
 }
 
@@ -151,9 +153,8 @@ import_row_sum(cadft_loss *loss, const double *values, cadft_error *error)
 {
     cadft__step *step = &loss->step;
     int64_t n = step->open.rows;
-    const double *k = loss->active.objective == CADFT_OBJECTIVE_HOST
-                          ? loss->scratch.k
-                          : NULL;
+    const double *k =
+        loss->active.objective == CADFT_OBJECTIVE_HOST ? loss->scratch.k : NULL;
     int32_t status = CADFT_OK;
     for (int64_t r = 0; !status && r < n; r++)
         if (counts(loss, r))
@@ -163,8 +164,11 @@ import_row_sum(cadft_loss *loss, const double *values, cadft_error *error)
     for (int64_t r = 0; r < n; r++) {
         const double *v = values + r * SUM_FIELDS;
         double *s = loss->scratch.stats + r * CADFT_STAT_STRIDE;
+        double tops = fmax(rint(v[SUM_TOPS]), 1);
         s[CADFT_STAT_Z_MAX] = v[SUM_BAD] > 0 ? NAN : loss->scratch.row_max[r];
-        s[CADFT_STAT_SUM_REST] = v[SUM_REST] + (v[SUM_TOPS] - 1);
+        /* All but one of those that attain z*; exactly 0 when one does. */
+        s[CADFT_STAT_SUM_REST] =
+            v[SUM_REST] + (v[SUM_TOPS] - v[SUM_TOPS] / tops);
         s[CADFT_STAT_Z_LABEL] = v[SUM_Z_LABEL];
         s[CADFT_STAT_SUM_T] = v[SUM_T];
         s[CADFT_STAT_SUM_Z] = v[SUM_Z];

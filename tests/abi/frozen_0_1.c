@@ -274,3 +274,4 @@ FIELD(cadft_loss_report, n_rows, 88, 8);
 FIELD(cadft_loss_report, n_skipped, 96, 8);
 FIELD(cadft_loss_report, n_infinite, 104, 8);
 VALUE(CADFT_STAT_RATE, 6);
+VALUE(CADFT_STAT_PEAK, 7);

@@ -56,6 +56,7 @@ typedef struct cadftk_row_stats {
     double sum_z;
     double rate; /* the sums are of exp(rate * (z - z_max)), |rate - 1|
                     < 1e-7: see exp.h */
+    double peak; /* the kernel's own term of z_max over its true value */
     int64_t unmasked;
 } cadftk_row_stats;
 
@@ -76,12 +77,12 @@ typedef struct cadftk_row_stats {
  * an unspecified value in its own column only.
  */
 typedef struct cadftk_row_grad {
-    double lse;      /* logsumexp of the whole row, other shards included */
-    double a;        /* coefficient of the softmax; 0 is allowed */
-    double c;        /* subtracted at unmasked columns; usually 0 */
-    double at_label; /* with respect to the (soft-capped) logit at `label` */
-    int64_t label;   /* column in [0, n), or -1: none in this row */
-    double softcap;  /* cap > 0: z' = cap * tanh(z / cap); 0: none */
+    double lse;       /* logsumexp of the whole row, other shards included */
+    double a;         /* coefficient of the softmax; 0 is allowed */
+    double c;         /* subtracted at unmasked columns; usually 0 */
+    double at_label;  /* with respect to the (soft-capped) logit at `label` */
+    int64_t label;    /* column in [0, n), or -1: none in this row */
+    double softcap;   /* cap > 0: z' = cap * tanh(z / cap); 0: none */
     int64_t prefetch; /* bytes to look ahead of z; 0: a good default. For a
                          row that is in the cache: to the one that is not */
 } cadftk_row_grad;

@@ -14,15 +14,19 @@
  * logit is kept apart, and comes back into the sums when R moves again. A
  * later one may exceed it without moving R, by less than ln 2; then the two
  * are exchanged at the end, where sum_rest is above 0.3 and nothing cancels.
- * All that is added is then of the size of sum_rest at most: plain sums, 32
- * additions a lane in float32 and blocks in float64, have an error relative
- * to it.
+ *
+ * All that is added is then of the size of sum_rest at most. In float32 alone
+ * the sum would still depend, in its eighth digit, on where blocks begin, and
+ * the shards of a vocabulary would differ from the uncut row: so sums are
+ * compensated within a block, and blocks are added in float64. Any cut of a
+ * row gives lse to about 1e-13.
  */
 #include "cpu/kernels/exp.h"
 #include "cpu/kernels/slow.h"
 #include "cpu/kernels/span.h"
 
 #define SUM_BIAS 30
+#define SUM_START 0x1p31f /* no e is larger */
 #define BLOCK_SPANS 16
 
 typedef struct row_sum {
@@ -94,23 +98,38 @@ static __attribute__((noinline)) void sum_raise(row_sum *s, double top)
     s->more *= scale;
 }
 
+/* One term into a compensated sum: s takes what fits, c the rest, exactly
+ * (Fast2Sum: s starts at SUM_START and is never below a term). */
+INLINE void sum_step(vf p, vf scale, vf *s, vf *c)
+{
+    vf t = vf_fma(p, scale, *s);
+    *c = vf_sub(*c, vf_fnma(p, scale, vf_sub(t, *s)));
+    *s = t;
+}
+
+INLINE void sum_fold(row_sum *r, vf s, vf c)
+{
+    s = vf_sub(s, vf_set1(SUM_START)); /* exact: a multiple of its ulp */
+    r->sum[0] = vd_add(r->sum[0], vd_add(vd_lo(s), vd_lo(c)));
+    r->sum[1] = vd_add(r->sum[1], vd_add(vd_hi(s), vd_hi(c)));
+}
+
 /* The hot loop. p * scale is never formed on its own. */
 INLINE void
 sum_block(int dtype, row_sum *r, const void *p, int spans, const exp_poly *poly)
 {
     vf magic = vf_set1(r->magic), floor = vf_set1(r->floor);
-    vf s = vf_set1(0.0f);
+    vf s = vf_set1(SUM_START), c = vf_set1(0.0f);
     for (int i = 0; i < spans; i++) {
         vf z[2], m[2], scale[2];
         load_span(dtype, element(dtype, p, (int64_t)i * SPAN), z, z + 1);
         z[0] = vf_max(floor, z[0]);
         z[1] = vf_max(floor, z[1]);
         exp_parts(2, z, NULL, magic, poly, m, scale);
-        s = vf_fma(m[0], scale[0], s);
-        s = vf_fma(m[1], scale[1], s);
+        sum_step(m[0], scale[0], &s, &c);
+        sum_step(m[1], scale[1], &s, &c);
     }
-    r->sum[0] = vd_add(r->sum[0], vd_lo(s));
-    r->sum[1] = vd_add(r->sum[1], vd_hi(s));
+    sum_fold(r, s, c);
 }
 
 /* e and e * (z - anchor) in float64: the entropy of a peaked row is a small
@@ -244,7 +263,7 @@ sum_block_capped(row_sum *r, const cap_block *b, int vectors, uint32_t want)
 {
     const exp_poly poly = exp_poly_scaled(1.0);
     vf magic = vf_set1(r->magic), floor = vf_set1(r->floor);
-    vf s = vf_set1(0.0f);
+    vf s = vf_set1(SUM_START), c = vf_set1(0.0f);
     for (int i = 0; i < vectors; i++) {
         vf z = vf_load(b->hi + LANES * i), lo = vf_load(b->lo + LANES * i);
         if (want & CADFTK_WANT_ENTROPY) {
@@ -254,10 +273,9 @@ sum_block_capped(row_sum *r, const cap_block *b, int vectors, uint32_t want)
         vf m, scale;
         z = vf_max(floor, z);
         exp_parts(1, &z, &lo, magic, &poly, &m, &scale);
-        s = vf_fma(m, scale, s);
+        sum_step(m, scale, &s, &c);
     }
-    r->sum[0] = vd_add(r->sum[0], vd_lo(s));
-    r->sum[1] = vd_add(r->sum[1], vd_hi(s));
+    sum_fold(r, s, c);
 }
 
 /* Masks the first of the block's columns that attain the raw logit `top`. */
@@ -324,8 +342,9 @@ static int sum_finish(const row_sum *r, double z_max, cadftk_row_stats *out)
     }
     if (z_max < -EXP_LIMIT)
         return 0;
+    double peak = sum_one(r, z_max);
     if (r->apart != z_max) { /* exchange the two */
-        double back = sum_one(r, r->apart), peak = sum_one(r, z_max);
+        double back = sum_one(r, r->apart);
         rest += back - peak;
         rest_z -= peak * (z_max - r->anchor);
         if (back > 0.0)
@@ -334,6 +353,7 @@ static int sum_finish(const row_sum *r, double z_max, cadftk_row_stats *out)
     double unit = exp_unit(z_max, r->ref) * (double)(1 << SUM_BIAS);
     double t = fma64(z_max - r->anchor, rest, -rest_z) / unit;
     rest /= unit;
+    out->peak = peak / unit;
     out->z_max = z_max + 0.0; /* lanes may disagree on the sign of a zero */
     out->sum_rest = rest > 0.0 ? rest : 0.0;
     out->sum_t = t > 0.0 ? t : 0.0;
