@@ -113,7 +113,8 @@ static void same_samples(const char *name,
         SAME("c", i, b->samples[0][i], c,
              columns ? fmin(EXACT * (1 + c), REL * c) + FLOOR : EXACT * c);
         /* chat divides by sigma, which may be small beside c. */
-        double slack = columns && a->report.sigma > 0 ? 1 / a->report.sigma : 0;
+        double sigma = a->report.sigma, c_scale = 1 + a->report.mu;
+        double slack = sigma > 0 ? (columns ? 1 : 0.1) * c_scale / sigma : 0;
         double beta = option(w, CADFT_LOSS_BETA);
         double far = isnan(chat) ? 0 : 1 + fabs(chat);
         SAME("chat", i, b->samples[1][i], chat,
