@@ -34,9 +34,8 @@ int32_t cadft__device_alloc(cadft_context *context,
     return cadft__slot_status(status, "mem_alloc", error);
 }
 
-int32_t cadft__device_sync(cadft_context *context,
-                           void *stream,
-                           cadft_error *error)
+int32_t
+cadft__device_sync(cadft_context *context, void *stream, cadft_error *error)
 {
     return cadft__slot_status(
         context->backend->sync(context->device, stream, error), "sync", error);

@@ -11,9 +11,8 @@ int32_t cadft__device_alloc(cadft_context *context,
                             void **out,
                             cadft_error *error);
 
-int32_t cadft__device_sync(cadft_context *context,
-                           void *stream,
-                           cadft_error *error);
+int32_t
+cadft__device_sync(cadft_context *context, void *stream, cadft_error *error);
 
 /* Waits for the work on `stream` that may still use the block. */
 void cadft__device_free(cadft_context *context,

@@ -275,8 +275,7 @@ int32_t cadft__finish_rows(cadft_loss *loss,
         if (rows[r].sample < 0)
             continue;
         finish_row(loss, stats + r * CADFT_STAT_STRIDE, &rows[r]);
-        if (isnan(rows[r].l) &&
-            loss->active.nonfinite == CADFT_NONFINITE_ERROR)
+        if (isnan(rows[r].l) && loss->active.nonfinite == CADFT_NONFINITE_ERROR)
             return cadft__fail(error, CADFT_E_NONFINITE,
                                "row %lld of sample %d has NaN, +inf or only "
                                "-inf in its logits",
