@@ -89,12 +89,14 @@ enum {
     CADFT_E_SAMPLE = -51,    /**< sample id outside the global batch */
     CADFT_E_NONFINITE = -52, /**< NaN, +inf or an empty row of logits */
     CADFT_E_STATE = -53,     /**< saved state damaged or not ours */
+    CADFT_E_FORMAT = -54,    /**< a file's content is damaged or refused */
 
     /* The surroundings. */
-    CADFT_E_NOMEM = -70,   /**< the allocator returned NULL */
-    CADFT_E_THREADS = -71, /**< threads or the host's parallel_for failed */
-    CADFT_E_BACKEND = -72, /**< the backend failed or was refused */
-    CADFT_E_CALLBACK = -73 /**< a callback of the host reported failure */
+    CADFT_E_NOMEM = -70,    /**< the allocator returned NULL */
+    CADFT_E_THREADS = -71,  /**< threads or the host's parallel_for failed */
+    CADFT_E_BACKEND = -72,  /**< the backend failed or was refused */
+    CADFT_E_CALLBACK = -73, /**< a callback of the host reported failure */
+    CADFT_E_IO = -74        /**< the system could not read or write a file */
 };
 
 /** Name of a status code, for example "CADFT_E_LABEL"; "unknown status" for
@@ -292,6 +294,29 @@ CADFT_API int32_t cadft_context_get_str(cadft_context *context,
                                         size_t capacity,
                                         size_t *needed,
                                         cadft_error *error);
+
+/** Copy a tensor of the backend's memory (logits, a parameter, a gradient of
+ *  a model) into host memory, dense and row-major; waits for the work that
+ *  writes it on the default stream.
+ *  @param from   a view whose device_type is the backend's
+ *  @param to     host memory
+ *  @param bytes  its size, exactly that of the tensor's elements
+ *  Errors: CADFT_E_NULL, CADFT_E_SHAPE, CADFT_E_DTYPE, CADFT_E_DEVICE,
+ *  CADFT_E_SPACE (bytes differ), or what the backend returned. Any thread.
+ *  Since 0.1. */
+CADFT_API int32_t cadft_context_read(cadft_context *context,
+                                     const cadft_tensor *from,
+                                     void *to,
+                                     size_t bytes,
+                                     cadft_error *error);
+
+/** The way back: copy dense host memory into a tensor. As
+ *  cadft_context_read. Since 0.1. */
+CADFT_API int32_t cadft_context_write(cadft_context *context,
+                                      const cadft_tensor *to,
+                                      const void *from,
+                                      size_t bytes,
+                                      cadft_error *error);
 
 #ifdef __cplusplus
 }

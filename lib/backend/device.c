@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backend/device.h"
 
+#include <errno.h>
+
 #include "common/error.h"
+#include "common/tensor.h"
 
 /* Does the table have this optional slot? */
 #define HAS_SLOT(backend, slot)                                                \
@@ -127,4 +130,97 @@ int32_t cadft__device_row_unit(cadft_context *context,
         context->backend->loss_row_unit(context->device, stream, rows, want,
                                         smoothing, &stats, out, error),
         "loss_row_unit", error);
+}
+
+/* ------------------------------------------- copies on behalf of the host */
+
+/* Row by row, so that strided views need no buffer. */
+static int32_t copy_rows(cadft_context *context,
+                         const cadft__matrix *m,
+                         void *read,
+                         const void *write,
+                         cadft_error *error)
+{
+    size_t size = cadft__dtype_size(m->dtype), row = (size_t)m->cols * size;
+    int64_t rows = m->rows;
+    int32_t status = CADFT_OK;
+    if (m->row_stride == m->cols || rows <= 1) {
+        row *= (size_t)rows;
+        rows = 1;
+    }
+    for (int64_t r = 0; r < rows && row && !status; r++) {
+        uint64_t at = (uint64_t)r * (uint64_t)m->row_stride * size;
+        cadft_array device = {m->base, m->offset + at};
+        size_t host = (size_t)r * row;
+        if (read)
+            status = cadft__device_out(context, NULL, (char *)read + host,
+                                       device, row, error);
+        else
+            status = cadft__device_in(context, NULL, device,
+                                      (const char *)write + host, row, error);
+    }
+    return status;
+}
+
+static int32_t copy_tensor(cadft_context *context,
+                           const cadft_tensor *tensor,
+                           void *read,
+                           const void *write,
+                           size_t bytes,
+                           cadft_error *error)
+{
+    cadft__matrix m;
+    uint64_t expected;
+    int32_t status;
+    if (!context)
+        return cadft__fail(error, CADFT_E_NULL, "context is NULL");
+    status = cadft__tensor_matrix(tensor, tensor && tensor->ndim > 1, "tensor",
+                                  &m, error);
+    if (status)
+        return status;
+    expected = (uint64_t)m.rows * (uint64_t)m.cols * cadft__dtype_size(m.dtype);
+    if (bytes != expected)
+        return cadft__fail(error, CADFT_E_SPACE,
+                           "bytes is %zu, expected %llu for this tensor", bytes,
+                           (unsigned long long)expected);
+    if (bytes && !read && !write)
+        return cadft__fail(error, CADFT_E_NULL, "host memory is NULL");
+    if (m.device_type != context->backend->device_type)
+        return cadft__fail(error, CADFT_E_DEVICE,
+                           "tensor.device_type is %d, expected %d, which "
+                           "backend %s computes on",
+                           m.device_type, context->backend->device_type,
+                           context->backend->name);
+    status = copy_rows(context, &m, read, write, error);
+    return status || read ? status : cadft__device_sync(context, NULL, error);
+}
+
+int32_t cadft_context_read(cadft_context *context,
+                           const cadft_tensor *from,
+                           void *to,
+                           size_t bytes,
+                           cadft_error *error)
+{
+    cadft_error own;
+    int before = errno;
+    int32_t status = cadft__error_enter(error, &own);
+    if (!status)
+        status = copy_tensor(context, from, to, NULL, bytes, &own);
+    errno = before;
+    return cadft__error_leave(error, &own, status);
+}
+
+int32_t cadft_context_write(cadft_context *context,
+                            const cadft_tensor *to,
+                            const void *from,
+                            size_t bytes,
+                            cadft_error *error)
+{
+    cadft_error own;
+    int before = errno;
+    int32_t status = cadft__error_enter(error, &own);
+    if (!status)
+        status = copy_tensor(context, to, NULL, from, bytes, &own);
+    errno = before;
+    return cadft__error_leave(error, &own, status);
 }

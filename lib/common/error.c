@@ -38,10 +38,12 @@ const char *cadft_status_string(int32_t status)
         NAME(CADFT_E_SAMPLE);
         NAME(CADFT_E_NONFINITE);
         NAME(CADFT_E_STATE);
+        NAME(CADFT_E_FORMAT);
         NAME(CADFT_E_NOMEM);
         NAME(CADFT_E_THREADS);
         NAME(CADFT_E_BACKEND);
         NAME(CADFT_E_CALLBACK);
+        NAME(CADFT_E_IO);
 #undef NAME
     default:
         return "unknown status";
