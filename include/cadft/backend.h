@@ -41,6 +41,10 @@
  * Errors. A slot returns a status and, through `error` (never NULL), a
  * sentence. It must not abort, print, throw or change the floating-point
  * environment. Since contract 0.1.
+ *
+ * A backend of contract 0.1, or one that leaves the model's slots NULL, serves
+ * the loss; a model on it is refused. Since contract 0.2 for everything that
+ * says so.
  */
 #ifndef CADFT_BACKEND_H
 #define CADFT_BACKEND_H
@@ -53,7 +57,7 @@ extern "C" {
 
 /** Version of this contract, independent of the library's. */
 #define CADFT_BACKEND_MAJOR 0
-#define CADFT_BACKEND_MINOR 1
+#define CADFT_BACKEND_MINOR 2
 
 /** Name of the one function that a plug-in exports. */
 #define CADFT_BACKEND_QUERY "cadft_backend_query_v0"
@@ -161,12 +165,200 @@ typedef struct cadft_loss_grad_out {
     int64_t row_stride; /**< elements from row to row, >= cols */
 } cadft_loss_grad_out;
 
-/** Operations for `supports`. */
+/** Operations for `supports`. For the model's, in_dtype is the data type of
+ *  the weights they read (CADFT_DTYPE_F32 where there are none) and out_dtype
+ *  is CADFT_DTYPE_F32. */
 enum {
     CADFT_OP_LOSS_ROW_STATS = 1,
     CADFT_OP_LOSS_ROW_GRAD = 2,
-    CADFT_OP_LOSS_ROW_UNIT = 3
+    CADFT_OP_LOSS_ROW_UNIT = 3,
+    CADFT_OP_ROWS_GATHER = 4, /**< from here on since contract 0.2 */
+    CADFT_OP_ROWS_PUT = 5,
+    CADFT_OP_ROWS_ADD = 6,
+    CADFT_OP_NORM = 7,
+    CADFT_OP_NORM_GRAD = 8,
+    CADFT_OP_MATMUL = 9,
+    CADFT_OP_ROPE = 10,
+    CADFT_OP_ATTENTION = 11,
+    CADFT_OP_ATTENTION_GRAD = 12,
+    CADFT_OP_SWIGLU = 13,
+    CADFT_OP_SWIGLU_GRAD = 14,
+    CADFT_OP_ADD = 15,
+    CADFT_OP_COLUMN_SUM = 16,
+    CADFT_OP_ADD_NORM = 17
 };
+
+/* ------------------------------------------------- operations of a model */
+
+/* Activations and gradients are float32; parameters float32 or bfloat16, as
+ * the `..._dtype` field says. Rows are tokens: [rows, ...] with `..._stride`
+ * elements from row to row; what lies inside a row is dense. Every operation
+ * takes zero rows. Arrays do not overlap unless it says so. All sums are
+ * taken in float32 or better, and the result for a row (of a matrix product:
+ * for an element) does not depend on the other rows, their number, or the
+ * number of workers. Since contract 0.2. */
+
+/** Rows of a table by index: token embedding, rows that need logits, the KV
+ *  cache.
+ *      rows_gather:  x[r] = table[index[r]]
+ *      rows_put:     table[index[r]] = x[r]     indices differ
+ *      rows_add:     table[index[r]] += x[r]    in the order of r */
+typedef struct cadft_rows_args {
+    uint32_t struct_size;
+    int32_t table_dtype; /**< float32; for rows_gather bfloat16 as well */
+    cadft_array table;   /**< [table_rows, cols] */
+    cadft_array index;   /**< int32 [rows], each in [0, table_rows) */
+    cadft_array x;       /**< float32 [rows, cols] */
+    int64_t table_rows;
+    int64_t table_stride;
+    int64_t rows;
+    int64_t cols;
+    int64_t x_stride;
+} cadft_rows_args;
+
+/** RMSNorm of each of `groups` vectors of `cols` elements in a row.
+ *      inv = 1 / sqrt(mean(x^2) + eps)        float32 [rows, groups]
+ *      norm:       y = x * inv * weight, writes inv
+ *      add_norm:   x = x + residual first, written back to x
+ *      norm_grad:  with g = grad_y * weight, from the saved x and inv
+ *                  grad_x += inv * g - x * inv^3 * mean(g * x)
+ *                  grad_weight += sum of grad_y * x * inv over rows, groups
+ *                  y as above, if there is a y
+ *  norm may write y over x. */
+typedef struct cadft_norm_args {
+    uint32_t struct_size;
+    int32_t weight_dtype;
+    cadft_array x;           /**< [rows, groups, cols] */
+    cadft_array residual;    /**< add_norm: as x, its stride x_stride */
+    cadft_array y;           /**< as x; norm_grad: may be absent */
+    cadft_array weight;      /**< [cols] */
+    cadft_array inv;         /**< [rows, groups]; norm: may be absent */
+    cadft_array grad_y;      /**< norm_grad: as y, its stride y_stride */
+    cadft_array grad_x;      /**< norm_grad: as x, stride grad_x_stride */
+    cadft_array grad_weight; /**< norm_grad: float32 [cols] or absent */
+    cadft_array work;        /**< norm_grad: scratch, see work_bytes */
+    int64_t rows;
+    int64_t groups;
+    int64_t cols;
+    int64_t x_stride;
+    int64_t y_stride;
+    int64_t grad_x_stride;
+    double eps;
+} cadft_norm_args;
+
+/** c[m, n] = (accumulate ? c : 0) + bias[n] + sum over k of A[m, k] B[k, n].
+ *  a is A [m, k], or its transpose [k, m]; b is B [k, n], or its transpose
+ *  [n, k], which is how linear layers keep their weights. The strides are
+ *  those of a, b and c as they lie in memory. */
+typedef struct cadft_matmul_args {
+    uint32_t struct_size;
+    int32_t a_transposed; /**< 0 or 1 */
+    int32_t b_transposed; /**< 0 or 1 */
+    int32_t b_dtype;      /**< float32 or bfloat16 */
+    int32_t bias_dtype;   /**< float32 or bfloat16 */
+    int32_t accumulate;   /**< 0 or 1 */
+    cadft_array a;        /**< float32 */
+    cadft_array b;
+    cadft_array c;    /**< float32 */
+    cadft_array bias; /**< [n] or absent */
+    cadft_array work; /**< scratch, see work_bytes */
+    int64_t m;
+    int64_t n;
+    int64_t k;
+    int64_t a_stride;
+    int64_t b_stride;
+    int64_t c_stride;
+} cadft_matmul_args;
+
+/** Rotary position embedding, in place, of each of `groups` heads in a row:
+ *  with h = head_dim / 2 and i in [0, h)
+ *      x[i], x[i+h] = x[i] cos - x[i+h] sin, x[i+h] cos + x[i] sin
+ *  where cos = table[position, i] and sin = table[position, h + i]. inverse
+ *  turns the other way, which is also the gradient. */
+typedef struct cadft_rope_args {
+    uint32_t struct_size;
+    int32_t inverse;     /**< 0 or 1 */
+    cadft_array x;       /**< float32 [rows, groups, head_dim] */
+    cadft_array table;   /**< float32 [positions, head_dim] */
+    cadft_array indices; /**< int32 [rows], each in [0, positions) */
+    int64_t rows;
+    int64_t groups;
+    int64_t head_dim; /**< even */
+    int64_t x_stride;
+} cadft_rope_args;
+
+/** Causal attention inside sequences. Sequence s has the query rows
+ *  [q_first[s], q_first[s + 1]) and the k_count[s] key rows from k_first[s]
+ *  on; its last query stands at its last key. A query at position p sees the
+ *  keys of its own sequence at positions (p - window, p]. Query head h reads
+ *  key head h / (heads / kv_heads).
+ *      attention:       out = softmax(scale q k^T) v, and lse of each row and
+ *                       head if it is there
+ *      attention_grad:  from q, k, v, out, lse and grad_out: grad_q, grad_k,
+ *                       grad_v, written for the rows of the sequences
+ *  The three int64 arrays lie in host memory and are read during the call. */
+typedef struct cadft_attention_args {
+    uint32_t struct_size;
+    int32_t reserved;       /**< 0 */
+    cadft_array q;          /**< float32 [rows, heads, head_dim] */
+    cadft_array k;          /**< float32 [key rows, kv_heads, head_dim] */
+    cadft_array v;          /**< as k */
+    cadft_array out;        /**< [rows, heads, head_dim] */
+    cadft_array lse;        /**< float32 [rows, heads]: logsumexp(scale qk) */
+    cadft_array grad_out;   /**< as out, its stride out_stride */
+    cadft_array grad_q;     /**< as q, its stride q_stride */
+    cadft_array grad_k;     /**< as k, its stride k_stride */
+    cadft_array grad_v;     /**< as v, its stride v_stride */
+    cadft_array work;       /**< scratch, see work_bytes */
+    const int64_t *q_first; /**< [sequences + 1], from 0 upwards */
+    const int64_t *k_first; /**< [sequences] */
+    const int64_t *k_count; /**< [sequences], at least the queries */
+    int64_t sequences;
+    int64_t heads;
+    int64_t kv_heads;
+    int64_t head_dim;
+    int64_t q_stride;
+    int64_t k_stride;
+    int64_t v_stride;
+    int64_t out_stride;
+    int64_t window; /**< keys that a query sees; 0: all before it */
+    double scale;
+} cadft_attention_args;
+
+/** silu(gate) * up, silu(x) = x / (1 + exp(-x)).
+ *      swiglu:       out
+ *      swiglu_grad:  grad_gate and grad_up, which may be gate and up
+ *                    themselves, from grad_out; and out if it is there,
+ *                    which may be grad_out */
+typedef struct cadft_swiglu_args {
+    uint32_t struct_size;
+    int32_t reserved;      /**< 0 */
+    cadft_array gate;      /**< float32 [rows, cols] */
+    cadft_array up;        /**< as gate, same stride */
+    cadft_array out;       /**< [rows, cols] */
+    cadft_array grad_out;  /**< as out, same stride */
+    cadft_array grad_gate; /**< as gate, same stride */
+    cadft_array grad_up;   /**< as gate, same stride */
+    int64_t rows;
+    int64_t cols;
+    int64_t in_stride;
+    int64_t out_stride;
+} cadft_swiglu_args;
+
+/** Two arrays of rows.
+ *      add:         y += x
+ *      column_sum:  y[0, n] += sum of x[r, n] over the rows r */
+typedef struct cadft_add_args {
+    uint32_t struct_size;
+    int32_t reserved; /**< 0 */
+    cadft_array x;    /**< float32 [rows, cols] */
+    cadft_array y;    /**< float32 [rows, cols]; column_sum: [cols] */
+    cadft_array work; /**< column_sum: scratch, see work_bytes */
+    int64_t rows;
+    int64_t cols;
+    int64_t x_stride;
+    int64_t y_stride;
+} cadft_add_args;
 
 /** The backend's table. Required slots unless marked optional. */
 typedef struct cadft_backend {
@@ -242,6 +434,78 @@ typedef struct cadft_backend {
                              const cadft_array *stats,
                              const cadft_loss_grad_out *out,
                              cadft_error *error);
+
+    /* Since contract 0.2. A model needs all of these but the optional. */
+
+    /** Optional: bytes of scratch (`work`) that an operation, CADFT_OP_...,
+     *  wants for these arguments, of which only sizes, data types and flags
+     *  are set. Never less for more rows, a longer sequence or more of them.
+     *  NULL: none is wanted. */
+    uint64_t (*work_bytes)(cadft_device *device, int32_t op, const void *args);
+    /** Set bytes to 0. */
+    int32_t (*mem_zero)(cadft_device *device,
+                        void *stream,
+                        const cadft_array *to,
+                        uint64_t bytes,
+                        cadft_error *error);
+    int32_t (*rows_gather)(cadft_device *device,
+                           void *stream,
+                           const cadft_rows_args *args,
+                           cadft_error *error);
+    int32_t (*rows_put)(cadft_device *device,
+                        void *stream,
+                        const cadft_rows_args *args,
+                        cadft_error *error);
+    int32_t (*rows_add)(cadft_device *device,
+                        void *stream,
+                        const cadft_rows_args *args,
+                        cadft_error *error);
+    int32_t (*norm)(cadft_device *device,
+                    void *stream,
+                    const cadft_norm_args *args,
+                    cadft_error *error);
+    int32_t (*norm_grad)(cadft_device *device,
+                         void *stream,
+                         const cadft_norm_args *args,
+                         cadft_error *error);
+    int32_t (*matmul)(cadft_device *device,
+                      void *stream,
+                      const cadft_matmul_args *args,
+                      cadft_error *error);
+    int32_t (*rope)(cadft_device *device,
+                    void *stream,
+                    const cadft_rope_args *args,
+                    cadft_error *error);
+    int32_t (*attention)(cadft_device *device,
+                         void *stream,
+                         const cadft_attention_args *args,
+                         cadft_error *error);
+    int32_t (*attention_grad)(cadft_device *device,
+                              void *stream,
+                              const cadft_attention_args *args,
+                              cadft_error *error);
+    int32_t (*swiglu)(cadft_device *device,
+                      void *stream,
+                      const cadft_swiglu_args *args,
+                      cadft_error *error);
+    int32_t (*swiglu_grad)(cadft_device *device,
+                           void *stream,
+                           const cadft_swiglu_args *args,
+                           cadft_error *error);
+    int32_t (*add)(cadft_device *device,
+                   void *stream,
+                   const cadft_add_args *args,
+                   cadft_error *error);
+    int32_t (*column_sum)(cadft_device *device,
+                          void *stream,
+                          const cadft_add_args *args,
+                          cadft_error *error);
+    /** Optional: residual and norm in one sweep. Without it the library calls
+     *  add and norm. */
+    int32_t (*add_norm)(cadft_device *device,
+                        void *stream,
+                        const cadft_norm_args *args,
+                        cadft_error *error);
 } cadft_backend;
 
 /** Signature of the exported function. */
