@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The built-in backend: host memory, each slot splits its work among the
+ * context's workers and calls kernels on plain pointers. Splits depend on
+ * shapes alone or do not show in results, so neither does the number of
+ * threads. */
+#ifndef CADFT_CPU_CPU_H
+#define CADFT_CPU_CPU_H
+
+#include "cadft/backend.h"
+#include "cpu/isa.h"
+#include "cpu/kernels/kernels.h"
+
+struct cadft_device {
+    const cadft_backend_host *host;
+    const cadftk_table *table;
+};
+
+/* NULL for an absent array. */
+static inline void *cadft__cpu_address(const cadft_array *array)
+{
+    return array->base ? (char *)array->base + array->offset : NULL;
+}
+
+/* CADFTK_F32, ... of a CADFT_DTYPE_, or -1. */
+int32_t cadft__cpu_kernel_dtype(int32_t dtype);
+
+/* The slots, by file. */
+
+/* loss_rows.c */
+int32_t cadft__cpu_loss_row_stats(cadft_device *device,
+                                  void *stream,
+                                  const cadft_loss_rows *rows,
+                                  uint32_t want,
+                                  const cadft_array *stats,
+                                  cadft_error *error);
+
+int32_t cadft__cpu_loss_row_grad(cadft_device *device,
+                                 void *stream,
+                                 const cadft_loss_rows *rows,
+                                 const cadft_array *coef,
+                                 const cadft_loss_grad_out *out,
+                                 cadft_error *error);
+
+int32_t cadft__cpu_loss_row_unit(cadft_device *device,
+                                 void *stream,
+                                 const cadft_loss_rows *rows,
+                                 uint32_t want,
+                                 double smoothing,
+                                 const cadft_array *stats,
+                                 const cadft_loss_grad_out *out,
+                                 cadft_error *error);
+
+#endif
