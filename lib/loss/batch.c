@@ -20,14 +20,14 @@ static int32_t check_device(const cadft_loss *loss,
                             const char *name,
                             cadft_error *error)
 {
-    int32_t ours = loss->context->backend->device_type;
+    int32_t ours = loss->handle.context->backend->device_type;
     if (m->device_type == ours || (is_host(ours) && is_host(m->device_type)))
         return CADFT_OK;
     return cadft__fail(error, CADFT_E_DEVICE,
                        "%s.device_type is %d, expected %d, the memory of "
                        "backend %s",
                        name, m->device_type, ours,
-                       loss->context->backend->name);
+                       loss->handle.context->backend->name);
 }
 
 /* Read `rows` elements of a dense vector: the host's own memory, or a copy
@@ -41,7 +41,7 @@ static int32_t fetch(cadft_loss *loss,
                      const void **out,
                      cadft_error *error)
 {
-    cadft_context *context = loss->context;
+    cadft_context *context = loss->handle.context;
     cadft_array from = {m->base, m->offset};
     int32_t status;
     if (is_host(m->device_type)) {
@@ -96,9 +96,9 @@ static int32_t read_logits(cadft_loss *loss,
         status = check_device(loss, &b->logits, "logits", error);
     if (status)
         return status;
-    if (!loss->context->backend->supports(loss->context->device,
-                                          CADFT_OP_LOSS_ROW_STATS,
-                                          b->logits.dtype, b->logits.dtype))
+    if (!loss->handle.context->backend->supports(
+            loss->handle.context->device, CADFT_OP_LOSS_ROW_STATS,
+            b->logits.dtype, b->logits.dtype))
         return cadft__fail(error, CADFT_E_DTYPE,
                            "logits are %s, expected float32, bfloat16 or "
                            "float16",
@@ -229,7 +229,7 @@ static int32_t read_k(cadft_loss *loss,
     cadft__scratch *s = &loss->scratch;
     const void *data;
     int32_t status =
-        cadft__reserve(&loss->context->memory, &s->k, &s->capacity[5], 0,
+        cadft__reserve(&loss->handle.context->memory, &s->k, &s->capacity[5], 0,
                        (size_t)m->rows, sizeof *s->k, error);
     if (!status)
         status = fetch(loss, m, b->stream, &s->wide, &s->capacity[6], "k",
@@ -287,7 +287,7 @@ static int32_t check_vectors(const cadft_loss_batch *t,
 static int32_t reserve(cadft_loss *loss, int64_t rows, cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
-    cadft__memory *memory = &loss->context->memory;
+    cadft__memory *memory = &loss->handle.context->memory;
     int32_t status = cadft__reserve(memory, &s->labels, &s->capacity[0], 0,
                                     (size_t)rows, sizeof *s->labels, error);
     if (!status)
@@ -311,7 +311,7 @@ int32_t cadft__batch_read(cadft_loss *loss,
     *out = (cadft__batch){.stream = t.stream};
     if (t.reserved)
         return cadft__fail(error, CADFT_E_TOO_NEW, "batch.reserved is not 0");
-    if (t.stream && is_host(loss->context->backend->device_type))
+    if (t.stream && is_host(loss->handle.context->backend->device_type))
         return cadft__fail(error, CADFT_E_ARG,
                            "batch.stream is not NULL, but host memory has no "
                            "streams");
@@ -377,7 +377,7 @@ int32_t cadft__batch_grad(const cadft_loss *loss,
                           cadft_loss_grad_out *out,
                           cadft_error *error)
 {
-    cadft_context *context = loss->context;
+    cadft_context *context = loss->handle.context;
     cadft__matrix g;
     int32_t status = cadft__tensor_matrix(theirs, 1, "grad", &g, error);
     if (!status)

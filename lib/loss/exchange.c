@@ -100,9 +100,9 @@ import_row_max(cadft_loss *loss, const double *values, cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
     int64_t n = loss->step.open.rows;
-    int32_t status =
-        cadft__reserve(&loss->context->memory, &s->row_max, &s->capacity[7], 0,
-                       (size_t)n, sizeof *s->row_max, error);
+    int32_t status = cadft__reserve(&loss->handle.context->memory, &s->row_max,
+                                    &s->capacity[7], 0, (size_t)n,
+                                    sizeof *s->row_max, error);
     for (int64_t r = 0; !status && r < n; r++) {
         double own = stat_of(loss, r)[CADFT_STAT_Z_MAX];
         if (isnan(values[r]) || values[r] == INFINITY ||

@@ -77,8 +77,8 @@ static int32_t read_again(cadft_loss *loss,
     cadft__scratch *s = &loss->scratch;
     int64_t n = batch->logits.rows;
     int32_t status =
-        cadft__reserve(&loss->context->memory, &s->rows, &s->capacity[8], 0,
-                       (size_t)n, sizeof *s->rows, error);
+        cadft__reserve(&loss->handle.context->memory, &s->rows, &s->capacity[8],
+                       0, (size_t)n, sizeof *s->rows, error);
     for (int64_t r = 0; !status && r < n; r++)
         if (batch->samples[r] >= 0 &&
             !loss->step.samples[batch->samples[r]].weighed)
@@ -103,7 +103,7 @@ static int32_t send(cadft_loss *loss,
                     cadft_array coef,
                     cadft_error *error)
 {
-    cadft_context *context = loss->context;
+    cadft_context *context = loss->handle.context;
     int64_t n = batch->logits.rows;
     double *out = loss->scratch.coef;
     char *keep = (char *)loss->scratch.columns; /* [4, rows] of double */
@@ -160,7 +160,7 @@ int32_t cadft__grad(cadft_loss *loss,
                     const cadft_tensor *grad,
                     cadft_error *error)
 {
-    cadft_context *context = loss->context;
+    cadft_context *context = loss->handle.context;
     cadft_array labels, stats, coef;
     cadft_loss_grad_out out;
     cadft_loss_rows view;

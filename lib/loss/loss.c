@@ -10,21 +10,8 @@
 int32_t
 cadft__loss_enter(cadft_loss *loss, cadft_error *theirs, cadft__call *call)
 {
-    int32_t status = cadft__error_enter(theirs, &call->error);
-    if (status)
-        return status;
-    call->saved_errno = errno;
-    if (!loss)
-        return cadft__error_leave(
-            theirs, &call->error,
-            cadft__fail(&call->error, CADFT_E_NULL, "loss is NULL"));
-    if (atomic_flag_test_and_set(&loss->busy))
-        return cadft__error_leave(
-            theirs, &call->error,
-            cadft__fail(&call->error, CADFT_E_BUSY,
-                        "loss is inside another call: from a callback, or "
-                        "from a second thread"));
-    return CADFT_OK;
+    return cadft__handle_enter(loss ? &loss->handle : NULL, "loss", theirs,
+                               call);
 }
 
 int32_t cadft__loss_leave(cadft_loss *loss,
@@ -32,11 +19,7 @@ int32_t cadft__loss_leave(cadft_loss *loss,
                           cadft__call *call,
                           int32_t status)
 {
-    if (status)
-        cadft__context_note(loss->context, &call->error);
-    atomic_flag_clear(&loss->busy);
-    errno = call->saved_errno;
-    return cadft__error_leave(theirs, &call->error, status);
+    return cadft__handle_leave(&loss->handle, theirs, call, status);
 }
 
 static int32_t
@@ -49,10 +32,8 @@ create(cadft_context *context, cadft_loss **out, cadft_error *error)
     loss = (cadft_loss *)cadft__alloc(&context->memory, sizeof *loss);
     if (!loss)
         return cadft__fail(error, CADFT_E_NOMEM, "no memory for a loss");
-    loss->context = context;
-    atomic_flag_clear(&loss->busy);
+    cadft__handle_init(&loss->handle, context);
     cadft__options_default(&loss->options);
-    cadft__context_retain(context);
     *out = loss;
     return CADFT_OK;
 }
@@ -76,7 +57,7 @@ cadft_loss_create(cadft_context *context, cadft_loss **out, cadft_error *error)
 
 static void free_arrays(cadft_loss *loss)
 {
-    cadft__memory *m = &loss->context->memory;
+    cadft__memory *m = &loss->handle.context->memory;
     cadft__scratch *s = &loss->scratch;
     const size_t *c = s->capacity;
     cadft__free(m, loss->step.samples,
@@ -93,7 +74,8 @@ static void free_arrays(cadft_loss *loss)
     cadft__free(m, s->wide, c[6] * sizeof *s->wide);
     cadft__free(m, s->row_max, c[7] * sizeof *s->row_max);
     cadft__free(m, s->rows, c[8] * sizeof *s->rows);
-    cadft__device_free(loss->context, s->stream, s->device, s->device_bytes);
+    cadft__device_free(loss->handle.context, s->stream, s->device,
+                       s->device_bytes);
 }
 
 void cadft_loss_destroy(cadft_loss *loss)
@@ -102,7 +84,7 @@ void cadft_loss_destroy(cadft_loss *loss)
     cadft_context *context;
     if (!loss)
         return;
-    context = loss->context;
+    context = loss->handle.context;
     if (loss->coefficient.destroy)
         loss->coefficient.destroy(loss->coefficient.user);
     free_arrays(loss);
@@ -130,7 +112,7 @@ int32_t cadft__begin(cadft_loss *loss,
     status = cadft__options_check(loss, error);
     if (status)
         return status;
-    status = cadft__reserve(&loss->context->memory, &step->samples,
+    status = cadft__reserve(&loss->handle.context->memory, &step->samples,
                             &loss->samples_capacity, 0, (size_t)n_samples,
                             sizeof *step->samples, error);
     if (status)

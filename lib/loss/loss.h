@@ -10,10 +10,9 @@
 #ifndef CADFT_LOSS_LOSS_H
 #define CADFT_LOSS_LOSS_H
 
-#include <stdatomic.h>
-
 #include "cadft/loss.h"
 #include "backend/device.h"
+#include "backend/handle.h"
 #include "common/tensor.h"
 #include "loss/compat.h"
 #include "loss/objective.h"
@@ -124,8 +123,7 @@ typedef struct cadft__scratch {
 } cadft__scratch;
 
 struct cadft_loss {
-    cadft_context *context;
-    atomic_flag busy;
+    cadft__handle handle;
     cadft__options options; /* as set, for the next step */
     cadft__options active;  /* of the step at hand, or that ended */
     cadft_coefficient coefficient;
@@ -139,11 +137,6 @@ struct cadft_loss {
 
 /* Every public call on a loss is between enter and leave: NULL, re-entry,
  * error struct, errno. When enter fails the call returns its status. */
-typedef struct cadft__call {
-    cadft_error error;
-    int saved_errno;
-} cadft__call;
-
 int32_t
 cadft__loss_enter(cadft_loss *loss, cadft_error *theirs, cadft__call *call);
 int32_t cadft__loss_leave(cadft_loss *loss,

@@ -20,7 +20,7 @@ int32_t cadft__scratch_arrays(cadft_loss *loss,
                               cadft_array *coef,
                               cadft_error *error)
 {
-    cadft_context *context = loss->context;
+    cadft_context *context = loss->handle.context;
     cadft__scratch *s = &loss->scratch;
     uint64_t n = (uint64_t)batch->logits.rows;
     uint64_t a = round_up(n * sizeof(int32_t));
@@ -54,7 +54,7 @@ int32_t cadft__labels_in(cadft_loss *loss,
                          cadft_array labels,
                          cadft_error *error)
 {
-    cadft_context *context = loss->context;
+    cadft_context *context = loss->handle.context;
     int64_t n = batch->logits.rows;
     int32_t *columns = loss->scratch.labels;
     for (int64_t r = 0; r < n; r++) {
@@ -94,7 +94,7 @@ static int32_t unit_in_two(cadft_loss *loss,
                            const cadft_loss_grad_out *unit,
                            cadft_error *error)
 {
-    cadft_context *context = loss->context;
+    cadft_context *context = loss->handle.context;
     cadft__scratch *s = &loss->scratch;
     uint64_t n = (uint64_t)batch->logits.rows;
     double e = loss->active.label_smoothing;
@@ -135,7 +135,7 @@ static int32_t unit_in_two(cadft_loss *loss,
 static int32_t reserve(cadft_loss *loss, size_t n, cadft_error *error)
 {
     cadft__scratch *s = &loss->scratch;
-    cadft__memory *memory = &loss->context->memory;
+    cadft__memory *memory = &loss->handle.context->memory;
     int32_t status =
         cadft__reserve(memory, &s->stats, &s->capacity[2], 0,
                        n * CADFT_STAT_STRIDE, sizeof *s->stats, error);
@@ -154,7 +154,7 @@ int32_t cadft__read_rows(cadft_loss *loss,
                          cadft__row *rows,
                          cadft_error *error)
 {
-    cadft_context *context = loss->context;
+    cadft_context *context = loss->handle.context;
     int64_t n = batch->logits.rows;
     cadft_array labels, stats, coef;
     cadft_loss_rows view;
@@ -370,7 +370,7 @@ static int32_t open_micro(cadft_loss *loss,
                           cadft_error *error)
 {
     cadft__step *step = &loss->step;
-    cadft__memory *memory = &loss->context->memory;
+    cadft__memory *memory = &loss->handle.context->memory;
     size_t rows = (size_t)batch->logits.rows;
     int32_t status =
         cadft__reserve(memory, &step->rows, &loss->rows_capacity, step->n_rows,

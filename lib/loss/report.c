@@ -112,7 +112,7 @@ static int32_t check_end(const cadft_loss *loss, cadft_error *error)
 static void log_losses(const cadft_loss *loss, const cadft_loss_report *r)
 {
     if (r->n_skipped || r->n_infinite)
-        cadft__context_log(loss->context, CADFT_LOG_WARNING,
+        cadft__context_log(loss->handle.context, CADFT_LOG_WARNING,
                            "step left out %lld non-finite samples and %lld "
                            "of infinite loss",
                            (long long)r->n_skipped, (long long)r->n_infinite);

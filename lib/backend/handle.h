@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The border of every call on a handle: who calls, may it, and where its
+ * error goes. */
+#ifndef CADFT_BACKEND_HANDLE_H
+#define CADFT_BACKEND_HANDLE_H
+
+#include <stdatomic.h>
+
+#include "backend/context.h"
+
+/* First member of every handle that a context makes. */
+typedef struct cadft__handle {
+    cadft_context *context;
+    atomic_flag busy;
+} cadft__handle;
+
+/* A call's own error and what it puts back. */
+typedef struct cadft__call {
+    cadft_error error;
+    int saved_errno;
+} cadft__call;
+
+/* Starts a handle's life with a reference on the context. */
+void cadft__handle_init(cadft__handle *handle, cadft_context *context);
+
+/* Start a call: CADFT_E_NULL for no handle (called `name`), CADFT_E_BUSY for
+ * one that is inside another call. After CADFT_OK the handle is this call's
+ * until cadft__handle_leave, which returns `status`. */
+int32_t cadft__handle_enter(cadft__handle *handle,
+                            const char *name,
+                            cadft_error *theirs,
+                            cadft__call *call);
+
+int32_t cadft__handle_leave(cadft__handle *handle,
+                            cadft_error *theirs,
+                            cadft__call *call,
+                            int32_t status);
+
+#endif
