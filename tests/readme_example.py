@@ -55,7 +55,7 @@ def check_program(cc, include, library, path, line, text, folder):
     source.write_text(f'#line {line} "{path}"\n{text}')
     rpath = "-Wl,-rpath," + str(pathlib.Path(library).resolve().parent)
     good, _ = run(cc + FLAGS + ["-I", include, "-o", str(program), str(source), library, rpath,
-                                "-lm", "-lpthread", "-ldl"], f"{path}:{line}")
+                                "-ljansson", "-lm", "-lpthread", "-ldl"], f"{path}:{line}")
     if not good:
         return False
     good, output = run([str(program)], f"{path}:{line}")

@@ -145,17 +145,40 @@ sanitizers() {
     wrap=
 }
 
+# The other processor's jansson, unpacked and not installed: apt with lists of
+# its own, so that the machine's stay as they are.
+fetch_arm64_jansson() {
+    mkdir -p "$1/state/lists/partial" "$1/cache/archives/partial" &&
+        (
+            cd -- "$1" || exit
+            set -- -qq -o "Dir::State=$PWD/state" -o "Dir::Cache=$PWD/cache" \
+                -o Dir::State::status=/dev/null \
+                -o APT::Architecture=arm64 -o APT::Architectures::=arm64 \
+                -o APT::Sandbox::User=
+            apt-get "$@" update </dev/null &&
+                apt-get "$@" download libjansson-dev </dev/null &&
+                dpkg-deb -x libjansson-dev_*.deb .
+        )
+}
+
 cross() {
     stages="$stages $results/arm64.json"
     echo '== arm64'
+    sysroot=$PWD/$results/arm64-packages
+    arm_libs=$sysroot/usr/lib/aarch64-linux-gnu
+    check arm64 'arm64 jansson' fetch_arm64_jansson "$sysroot" || return
     arm_cc='aarch64-linux-gnu-gcc -std=c11 -O2 -Wall -Wextra -Iinclude -Ilib'
     arm_run='qemu-aarch64 -L /usr/aarch64-linux-gnu'
-    libs='build-arm64/lib/libcadft.a -lm -ldl -lpthread'
+    libs="build-arm64/lib/libcadft.a $arm_libs/libjansson.a -lm -ldl -lpthread"
     cat >"$results/arm64.ini" <<END
     [binaries]
     c = 'aarch64-linux-gnu-gcc'
     ar = 'aarch64-linux-gnu-ar'
     strip = 'aarch64-linux-gnu-strip'
+    pkgconfig = 'pkg-config'
+    [properties]
+    sys_root = '$sysroot'
+    pkg_config_libdir = '$arm_libs/pkgconfig'
     [host_machine]
     system = 'linux'
     cpu_family = 'aarch64'

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 
-NEEDED = re.compile(r"(libc|libm|libpthread|libdl)\.so\.\d+|ld-linux.*\.so\.\d+")
+NEEDED = re.compile(r"(libc|libm|libpthread|libdl|libjansson)\.so\.\d+|ld-linux.*\.so\.\d+")
 # On a link line too: gcc would add a constructor that flushes denormals.
 FAST_MATH = re.compile(r"-Ofast|-ffast-math|-funsafe-math\S*|-fassociative-math"
                        r"|-freciprocal-math|-ffinite-math-only|-mrecip\S*|-mdaz-ftz")
@@ -27,9 +27,10 @@ def output(*command):
 
 def plain(name):
     """Without symbol version, fortification and C23 variants, which distributions
-    switch on by default."""
+    switch on by default, and without the mark of 64-bit file offsets."""
     name = name.split("@")[0]
     name = re.sub(r"^__isoc23_", "", name)
+    name = re.sub(r"^(open|openat|pread|fstat|fstatat|readdir)64$", r"\1", name)
     return re.sub(r"^__(\w+)_chk$", r"\1", name) if name != "__stack_chk_fail" else name
 
 

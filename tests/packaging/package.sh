@@ -62,7 +62,8 @@ runs() {
         { cat static.log >&2; exit 1; }
     # A module that embeds the archive and keeps its names to itself.
     $cc $c_flags -fPIC -shared -Dmain=host_main consumer.c -o module.so \
-        -Wl,--exclude-libs,ALL "-I$prefix/include" "$library/libcadft.a" -lm
+        -Wl,--exclude-libs,ALL "-I$prefix/include" "$library/libcadft.a" \
+        -ljansson -lm
 }
 export LD_LIBRARY_PATH="$library"
 runs yes plain
