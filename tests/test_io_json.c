@@ -109,14 +109,15 @@ START_TEST(every_length_is_refused)
     static const char text[] =
         "{\"a\": [1, 2.5e3, \"x\\u00e9\", {\"b\": true}],"
         " \"c\": null}";
+    cadft__json json;
     for (size_t n = 0; n < sizeof text - 1; n++) {
         char *exact = (char *)malloc(n + !n); /* so that sanitizers see */
-        cadft__json json;
         memcpy(exact, text, n);
         CHECK_STATUS(parse(exact, n, &json), CADFT_E_FORMAT, err);
         free(exact);
     }
-    parsed(text);
+    json = parsed(text);
+    cadft__json_free(&json);
 }
 END_TEST
 
