@@ -100,6 +100,9 @@ cadft_array row_of(const operand *o, int64_t r);
 void allow(operand *o, int64_t first, int64_t rows);
 void allow_none(operand *o);
 
+/* A few rows in the middle, for a call with them alone. */
+int64_t part_of(int64_t rows, int64_t *first);
+
 void case_start(check *c);
 int case_again(check *c);
 /* 0 when there is nothing to look at: the call failed, or it is timed. */

@@ -34,7 +34,7 @@ static const struct shape {
 
 static const struct shape long_one = {2, 1, 64, 0, 1, {300}, {300}};
 
-struct call {
+struct problem {
     const struct shape *shape;
     int64_t q_first[SEQUENCES + 1], k_first[SEQUENCES], k_count[SEQUENCES];
     operand *q, *k, *v, *out, *lse;
@@ -53,7 +53,7 @@ static const char *name_of(const struct shape *s, char *text, size_t size)
     return text;
 }
 
-static int64_t lay_out(check *c, struct call *w)
+static int64_t lay_out(check *c, struct problem *w)
 {
     int64_t keys = rng_below(&c->random, UNUSED);
     for (int64_t s = 0; s < w->shape->sequences; s++) {
@@ -66,7 +66,7 @@ static int64_t lay_out(check *c, struct call *w)
 }
 
 /* Rows of keys that no sequence has: NaN, and not to be written. */
-static void leave_gaps(const struct call *w, operand *o)
+static void leave_gaps(const struct problem *w, operand *o)
 {
     for (int64_t r = 0; r < o->rows; r++) {
         int used = 0;
@@ -77,7 +77,7 @@ static void leave_gaps(const struct call *w, operand *o)
     }
 }
 
-static void make(check *c, struct call *w, const struct shape *s, int lse)
+static void make(check *c, struct problem *w, const struct shape *s, int lse)
 {
     int64_t keys, rows, q = s->heads * s->head_dim,
                         kv = s->kv_heads * s->head_dim;
@@ -116,14 +116,42 @@ static void make(check *c, struct call *w, const struct shape *s, int lse)
         w->args.lse = w->lse->array;
 }
 
+typedef int32_t operation(cadft_context *context,
+                          void *stream,
+                          const cadft_attention_args *args,
+                          cadft_error *error);
+
+/* The sequences are the backend's during the call and not a moment longer. */
+static int32_t call(check *c, operation *run, const cadft_attention_args *given)
+{
+    int64_t q_first[SEQUENCES + 1], k_first[SEQUENCES], k_count[SEQUENCES];
+    size_t n = (size_t)given->sequences * sizeof *q_first;
+    cadft_attention_args args = *given;
+    int32_t status;
+    memcpy(q_first, given->q_first, n + sizeof *q_first);
+    memcpy(k_first, given->k_first, n);
+    memcpy(k_count, given->k_count, n);
+    args.q_first = q_first;
+    args.k_first = k_first;
+    args.k_count = k_count;
+    status = run(c->context, NULL, &args, &c->error);
+    memset(q_first, 0, sizeof q_first);
+    memset(k_first, 0, sizeof k_first);
+    memset(k_count, 0, sizeof k_count);
+    memset(&args, 0, sizeof args);
+    if (!status) /* while they are still there, and nothing in them */
+        status = cadft__device_sync(c->context, NULL, &c->error);
+    return status;
+}
+
 /* A rounding of a score is one of its probability. */
-static double score_bound(const struct call *w, const ref_query *x)
+static double score_bound(const struct problem *w, const ref_query *x)
 {
     return 2 * sum_bound((double)w->args.head_dim) * (1 + x->largest);
 }
 
 static void query_look(
-    check *c, const struct call *w, int64_t s, int64_t query, int64_t head)
+    check *c, const struct problem *w, int64_t s, int64_t query, int64_t head)
 {
     int64_t d = w->args.head_dim;
     ref_query x = ref_attend(&w->args, w->q, w->k, s, query, head);
@@ -141,7 +169,7 @@ static void query_look(
 
 /* The last query of each sequence by itself gives the same bits: a cache of
  * keys then changes nothing. */
-static void attend_last(check *c, struct call *w)
+static void attend_last(check *c, struct problem *w)
 {
     int64_t q_first[SEQUENCES + 1] = {0, 1};
     for (int64_t s = 0; s < w->shape->sequences; s++) {
@@ -158,8 +186,7 @@ static void attend_last(check *c, struct call *w)
         if (w->lse)
             one.lse = row_of(w->lse, last);
         for (case_start(c); case_again(c);)
-            c->status =
-                cadft__device_attention(c->context, NULL, &one, &c->error);
+            c->status = call(c, cadft__device_attention, &one);
         if (case_end(c))
             expect_same(c, w->out, last, 1);
     }
@@ -167,14 +194,13 @@ static void attend_last(check *c, struct call *w)
 
 static void attention_case(check *c, const struct shape *s, int lse)
 {
-    struct call w;
+    struct problem w;
     char name[128];
     case_begin(c, "%s", name_of(s, name, sizeof name));
     make(c, &w, s, lse);
     w.args.work = operand_work(c, CADFT_OP_ATTENTION, &w.args);
     for (case_start(c); case_again(c);)
-        c->status =
-            cadft__device_attention(c->context, NULL, &w.args, &c->error);
+        c->status = call(c, cadft__device_attention, &w.args);
     if (!case_end(c))
         return;
     for (int64_t i = 0; i < s->sequences; i++)
@@ -208,7 +234,7 @@ struct gathered {
 };
 
 static void gather(struct gathered *to,
-                   const struct call *w,
+                   const struct problem *w,
                    const ref_query *x,
                    double bound,
                    int64_t key,
@@ -231,7 +257,7 @@ static void gather(struct gathered *to,
 
 /* grad_q of one query head, and what it gives to the keys. */
 static void query_grad_look(check *c,
-                            const struct call *w,
+                            const struct problem *w,
                             struct gathered *to,
                             int64_t s,
                             int64_t query,
@@ -256,7 +282,8 @@ static void query_grad_look(check *c,
     free(x.p);
 }
 
-static void keys_look(check *c, const struct call *w, const struct gathered *to)
+static void
+keys_look(check *c, const struct problem *w, const struct gathered *to)
 {
     double terms = (double)(w->q->rows * w->args.heads);
     for (int64_t s = 0; s < w->args.sequences; s++)
@@ -274,7 +301,7 @@ static void keys_look(check *c, const struct call *w, const struct gathered *to)
 }
 
 /* What the forward gives, from the reference; NaN takes as long. */
-static void fill_forward(const check *c, struct call *w)
+static void fill_forward(const check *c, struct problem *w)
 {
     int64_t d = w->args.head_dim;
     for (int64_t s = 0; s < w->args.sequences && !c->bench; s++)
@@ -291,7 +318,7 @@ static void fill_forward(const check *c, struct call *w)
     allow_none(w->lse);
 }
 
-static void make_grad(check *c, struct call *w)
+static void make_grad(check *c, struct problem *w)
 {
     w->grad_out = operand_strided(c, "grad_out", CADFT_DTYPE_F32, w->q->rows,
                                   w->q->cols, w->out->stride, 'i');
@@ -315,7 +342,7 @@ static void make_grad(check *c, struct call *w)
 }
 
 /* The last sequence by itself. */
-static void grad_alone(check *c, struct call *w)
+static void grad_alone(check *c, struct problem *w)
 {
     int64_t s = w->args.sequences - 1, q = w->q_first[s];
     int64_t q_first[2] = {0, w->shape->queries[s]};
@@ -331,8 +358,7 @@ static void grad_alone(check *c, struct call *w)
     one.grad_q = row_of(w->grad_q, q);
     case_keep(c);
     for (case_start(c); case_again(c);)
-        c->status =
-            cadft__device_attention_grad(c->context, NULL, &one, &c->error);
+        c->status = call(c, cadft__device_attention_grad, &one);
     if (!case_end(c))
         return;
     expect_same(c, w->grad_q, q, q_first[1]);
@@ -342,7 +368,7 @@ static void grad_alone(check *c, struct call *w)
 
 static void attention_grad_case(check *c, const struct shape *s)
 {
-    struct call w;
+    struct problem w;
     struct gathered to = {0};
     char name[128];
     size_t n;
@@ -351,8 +377,7 @@ static void attention_grad_case(check *c, const struct shape *s)
     fill_forward(c, &w);
     make_grad(c, &w);
     for (case_start(c); case_again(c);)
-        c->status =
-            cadft__device_attention_grad(c->context, NULL, &w.args, &c->error);
+        c->status = call(c, cadft__device_attention_grad, &w.args);
     if (!case_end(c))
         return;
     to.cols = w.k->cols;

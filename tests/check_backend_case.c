@@ -207,6 +207,12 @@ cadft_array row_of(const operand *o, int64_t r)
     return (cadft_array){o->array.base, element_at(o, r, 0)};
 }
 
+int64_t part_of(int64_t rows, int64_t *first)
+{
+    *first = rows / 2;
+    return (rows + 5) / 6;
+}
+
 /* ------------------------------------------------------------------ case */
 
 void case_close(check *c)

@@ -166,38 +166,46 @@ static struct mm {
     return w;
 }
 
-/* Elements of c by themselves: some rows, and some columns. */
+static void mm_rows(check *c, const struct mm *w, int64_t first, int64_t rows)
+{
+    cadft_matmul_args args = w->args;
+    args.m = rows;
+    args.a.offset +=
+        4 * (uint64_t)(args.a_transposed ? first : first * args.a_stride);
+    args.c = row_of(w->c, first);
+    for (case_start(c); case_again(c);)
+        c->status = cadft__device_matmul(c->context, NULL, &args, &c->error);
+    if (case_end(c))
+        expect_same(c, w->c, first, rows);
+}
+
+static void mm_column(check *c, const struct mm *w, int64_t n)
+{
+    cadft_matmul_args args = w->args;
+    operand column = *w->c;
+    uint64_t b_size = args.b_dtype == CADFT_DTYPE_F32 ? 4 : 2;
+    uint64_t bias_size = args.bias_dtype == CADFT_DTYPE_F32 ? 4 : 2;
+    args.n = 1;
+    args.b.offset +=
+        b_size * (uint64_t)(args.b_transposed ? n * args.b_stride : n);
+    args.bias.offset += args.bias.base ? bias_size * (uint64_t)n : 0;
+    args.c.offset += 4 * (uint64_t)n;
+    column.array = args.c;
+    column.cols = 1;
+    for (case_start(c); case_again(c);)
+        c->status = cadft__device_matmul(c->context, NULL, &args, &c->error);
+    if (case_end(c))
+        expect_same(c, &column, 0, args.m);
+}
+
+/* Elements of c by themselves. */
 static void mm_part(check *c, const struct mm *w)
 {
-    int64_t m0 = w->args.m / 2, n0 = w->args.n / 3;
-    cadft_matmul_args rows = w->args, cols = w->args;
-    uint64_t b_size = w->args.b_dtype == CADFT_DTYPE_F32 ? 4 : 2;
-    uint64_t bias_size = w->args.bias_dtype == CADFT_DTYPE_F32 ? 4 : 2;
-    rows.m = w->args.m - m0;
-    rows.a.offset +=
-        4 * (uint64_t)(rows.a_transposed ? m0 : m0 * rows.a_stride);
-    rows.c = row_of(w->c, m0);
+    int64_t first, rows = part_of(w->args.m, &first);
     case_keep(c);
-    for (case_start(c); case_again(c);)
-        c->status = cadft__device_matmul(c->context, NULL, &rows, &c->error);
-    if (!case_end(c))
-        return;
-    expect_same(c, w->c, m0, rows.m);
-    cols.n = 1;
-    cols.b.offset +=
-        b_size * (uint64_t)(cols.b_transposed ? n0 * cols.b_stride : n0);
-    cols.bias.offset += cols.bias.base ? bias_size * (uint64_t)n0 : 0;
-    cols.c.offset += 4 * (uint64_t)n0;
-    for (case_start(c); case_again(c);)
-        c->status = cadft__device_matmul(c->context, NULL, &cols, &c->error);
-    if (!case_end(c))
-        return;
-    for (int64_t m = 0; m < w->args.m; m++) {
-        operand one = *w->c; /* a column */
-        one.array.offset += 4 * (uint64_t)n0;
-        one.cols = 1;
-        expect_same(c, &one, m, 1);
-    }
+    mm_rows(c, w, first, rows);
+    mm_rows(c, w, first, 1);
+    mm_column(c, w, w->args.n / 3);
 }
 
 static void
@@ -245,7 +253,7 @@ static void add_case(check *c, int64_t rows, int64_t cols)
 {
     operand *x, *y;
     cadft_add_args args;
-    int64_t first = rows / 2;
+    int64_t first, part = part_of(rows, &first);
     case_begin(c, "[%lld, %lld]", (long long)rows, (long long)cols);
     x = operand_in(c, "x", CADFT_DTYPE_F32, rows, cols);
     y = operand_both(c, "y", CADFT_DTYPE_F32, rows, cols);
@@ -266,13 +274,13 @@ static void add_case(check *c, int64_t rows, int64_t cols)
             expect(c, y, r, i, want, fabs(want), ROUNDING);
         }
     case_keep(c);
-    args.rows = rows - first;
+    args.rows = part;
     args.x = row_of(x, first);
     args.y = row_of(y, first);
     for (case_start(c); case_again(c);)
         c->status = cadft__device_add(c->context, NULL, &args, &c->error);
     if (case_end(c))
-        expect_same(c, y, first, rows - first);
+        expect_same(c, y, first, part);
 }
 
 static void check_add(check *c)

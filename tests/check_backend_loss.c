@@ -161,7 +161,7 @@ static void stats_case(check *c, int32_t dtype, const struct shape *s)
     struct rows w;
     operand *stats;
     uint32_t want = (uint32_t)rng_below(&c->random, 4);
-    int64_t first = s->rows / 3, rows = (s->rows + 2) / 3;
+    int64_t first, rows = part_of(s->rows, &first);
     case_begin(c, "%s [%lld, %lld], cap %g, want %u",
                dtype_name[cadft__cpu_kernel_dtype(dtype)], (long long)s->rows,
                (long long)s->cols, s->cap, want);
@@ -285,7 +285,7 @@ static void grad_case(
     struct rows w;
     operand *grad, *coef;
     cadftk_row_grad a[ROW_KINDS + 4];
-    int64_t first = s->rows / 3, rows = (s->rows + 2) / 3;
+    int64_t first, rows = part_of(s->rows, &first);
     case_begin(c, "%s to %s [%lld, %lld], cap %g%s",
                dtype_name[cadft__cpu_kernel_dtype(in)],
                dtype_name[cadft__cpu_kernel_dtype(out)], (long long)s->rows,

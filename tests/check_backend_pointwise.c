@@ -72,7 +72,8 @@ static void look_sum(check *c, const struct norm *w)
 static void
 norm_case(check *c, const struct norm_shape *s, int dtype, int flags)
 {
-    int64_t width = s->groups * s->cols, first = s->rows / 2;
+    int64_t width = s->groups * s->cols;
+    int64_t first, part = part_of(s->rows, &first);
     struct norm w = {.args = norm_args(s, dtype)};
     case_begin(c, "[%lld, %lld, %lld] %s%s%s", (long long)s->rows,
                (long long)s->groups, (long long)s->cols, weight_name[dtype],
@@ -110,7 +111,7 @@ norm_case(check *c, const struct norm_shape *s, int dtype, int flags)
     }
     norm_look(c, &w);
     case_keep(c);
-    w.args.rows = s->rows - first;
+    w.args.rows = part;
     w.args.x = row_of(w.x, first);
     w.args.y = row_of(w.y, first);
     if (w.inv)
@@ -118,7 +119,7 @@ norm_case(check *c, const struct norm_shape *s, int dtype, int flags)
     for (case_start(c); case_again(c);)
         c->status = call_norm(c, &w.args, flags);
     if (case_end(c))
-        expect_same(c, w.y, first, s->rows - first);
+        expect_same(c, w.y, first, part);
 }
 
 static void check_norm(check *c)
@@ -216,7 +217,7 @@ static void norm_grad_look(check *c, const struct norm_grad *w)
 /* Rows by themselves; the sum over rows is another one then. */
 static void norm_grad_part(check *c, struct norm_grad *w)
 {
-    int64_t first = w->args.rows / 3, rows = (w->args.rows + 2) / 3;
+    int64_t first, rows = part_of(w->args.rows, &first);
     case_keep(c);
     w->args.rows = rows;
     w->args.x = row_of(w->x, first);
@@ -268,7 +269,8 @@ static void check_norm_grad(check *c)
 static void
 rope_case(check *c, int64_t rows, int64_t groups, int64_t head_dim, int inverse)
 {
-    int64_t positions = 29, half = head_dim / 2, first = rows / 2;
+    int64_t positions = 29, half = head_dim / 2;
+    int64_t first, part = part_of(rows, &first);
     operand *x, *table, *indices;
     cadft_rope_args args;
     case_begin(c, "[%lld, %lld, %lld]%s", (long long)rows, (long long)groups,
@@ -303,13 +305,13 @@ rope_case(check *c, int64_t rows, int64_t groups, int64_t head_dim, int inverse)
                        fabs(v * cosine) + fabs(u * sine), sum_bound(2));
             }
     case_keep(c);
-    args.rows = rows - first;
+    args.rows = part;
     args.x = row_of(x, first);
     args.indices.offset += 4 * (uint64_t)first;
     for (case_start(c); case_again(c);)
         c->status = cadft__device_rope(c->context, NULL, &args, &c->error);
     if (case_end(c))
-        expect_same(c, x, first, rows - first);
+        expect_same(c, x, first, part);
 }
 
 static void check_rope(check *c)
@@ -376,7 +378,7 @@ static void look_out(check *c, const struct swiglu *w, int64_t r, int64_t i)
 static void swiglu_case(check *c, int64_t rows, int64_t cols)
 {
     struct swiglu w = {0};
-    int64_t first = rows / 2;
+    int64_t first, part = part_of(rows, &first);
     case_begin(c, "[%lld, %lld]", (long long)rows, (long long)cols);
     w.gate = operand_in(c, "gate", CADFT_DTYPE_F32, rows, cols);
     w.up = operand_strided(c, "up", CADFT_DTYPE_F32, rows, cols, w.gate->stride,
@@ -392,14 +394,14 @@ static void swiglu_case(check *c, int64_t rows, int64_t cols)
         for (int64_t i = 0; i < cols; i++)
             look_out(c, &w, r, i);
     case_keep(c);
-    w.args.rows = rows - first;
+    w.args.rows = part;
     w.args.gate = row_of(w.gate, first);
     w.args.up = row_of(w.up, first);
     w.args.out = row_of(w.out, first);
     for (case_start(c); case_again(c);)
         c->status = cadft__device_swiglu(c->context, NULL, &w.args, &c->error);
     if (case_end(c))
-        expect_same(c, w.out, first, rows - first);
+        expect_same(c, w.out, first, part);
 }
 
 static void check_swiglu(check *c)
