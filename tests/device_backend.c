@@ -189,12 +189,14 @@ static void unit_rows(const void *args, cadft_error *error)
                                   a->out.row_stride, a->out.dtype, error);
     for (int64_t r = 0; r < rows->rows && !error->code; r++) {
         const char *at = z + r * rows->row_stride * toy_size(rows->dtype);
-        double coef[CADFT_COEF_STRIDE], *s = stats + r * CADFT_STAT_STRIDE;
+        double coef[CADFT_COEF_STRIDE], all[CADFT_STAT_STRIDE];
         int zero = labels[r] == CADFT_ROW_SKIP;
         if (!zero) {
-            toy_row_stats(rows, at, labels[r], a->want, s);
-            unit_coef(s, a->smoothing, coef);
-            zero = !isfinite(s[CADFT_STAT_Z_MAX]);
+            toy_row_stats(rows, at, labels[r], CADFT_WANT_SUM, all);
+            toy_row_stats(rows, at, labels[r], a->want,
+                          stats + r * CADFT_STAT_STRIDE);
+            unit_coef(all, a->smoothing, coef);
+            zero = !isfinite(all[CADFT_STAT_Z_MAX]);
         }
         toy_row_grad(rows, at, labels[r], zero ? NULL : coef, &a->out,
                      grad + r * a->out.row_stride * toy_size(a->out.dtype));
@@ -211,7 +213,7 @@ static int32_t dev_unit(cadft_device *device,
                         cadft_error *error)
 {
     toy_loss_args args = {.struct_size = sizeof args,
-                          .want = want | CADFT_WANT_SUM,
+                          .want = want,
                           .rows = *rows,
                           .out = *out,
                           .stats = *stats,
