@@ -1,52 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A plug-in for the tests: a device whose memory the host cannot reach and
- * whose streams run late. Built against the public headers alone.
- *
- * Handles are small numbers that point nowhere. What is enqueued on a stream
- * runs when something waits for that stream, not before, so that whoever
- * reuses memory too early is found out. Variants by options:
+/* A plug-in for the tests: the toy of examples/backend, whose memory the host
+ * cannot reach, with streams that always run late, so that whoever reuses
+ * memory too early is found out; with a loss_row_unit; and with what a test
+ * turns on. Built against the public headers alone. Variants by options:
  *   fail-open, fail-open-dirty, fail-alloc, fail-copy-in, fail-copy-out,
  *   fail-stats, fail-grad, fail-unit, fail-silent (copy_out without a word),
  *   unit-f32 (supports the fused slot for float32 only) */
-#define _POSIX_C_SOURCE 200809L
+#include "device_backend.h"
+
 #include <math.h>
-#include <pthread.h>
-#include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "cadft/backend.h"
-#include "device_backend.h"
-#include "device_rows.h"
+#include "numbers.h"
+#include "toy.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { BLOCKS = 256, QUEUE = 256, SLOTS = 8 };
-
-struct cadft_device {
-    const cadft_backend_host *host;
+struct test_device {
+    struct cadft_device toy; /* first: the toy's slots get this pointer */
     char options[32];
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct block {
-    char *memory;
-    uint64_t bytes;
-} blocks[BLOCKS];
-static int64_t wrongs;
-static char last_wrong[128];
 static const char *variant_name;
-
-static const char *const slot_names[SLOTS] = {
-    "mem_alloc", "copy_in", "copy_out",      "sync",
-    "stats",     "grad",    "loss_row_unit", "open"};
-static int64_t slot_calls[SLOTS];
-
-static void count(const char *slot)
-{
-    for (int i = 0; i < SLOTS; i++)
-        slot_calls[i] += strcmp(slot, slot_names[i]) == 0;
-}
+static int64_t opens, grads, units, wrongs;
+static char last_wrong[128];
 
 static void wrong(const char *what)
 {
@@ -56,179 +34,12 @@ static void wrong(const char *what)
 
 static int32_t fail(cadft_error *error, int32_t status, const char *what)
 {
-    error->code = status;
-    snprintf(error->message, sizeof error->message, "device: %s", what);
-    return status;
+    return toy_fail(error, status, "device: %s", what);
 }
 
 static int wants(const cadft_device *device, const char *option)
 {
-    return strcmp(device->options, option) == 0;
-}
-
-/* ---------------------------------------------------------------- memory */
-
-/* Handles are 16 apart: nothing can be computed from their distance. */
-static void *handle_of(int index)
-{
-    return (void *)(uintptr_t)(0x1000 + 16 * index);
-}
-
-static struct block *block_of(const void *base)
-{
-    uintptr_t at = (uintptr_t)base;
-    if (at < 0x1000 || at >= 0x1000 + 16 * BLOCKS || at % 16 ||
-        !blocks[(at - 0x1000) / 16].memory)
-        return NULL;
-    return &blocks[(at - 0x1000) / 16];
-}
-
-static void *device_alloc(uint64_t bytes)
-{
-    for (int i = 0; i < BLOCKS; i++)
-        if (!blocks[i].memory) {
-            blocks[i].memory = (char *)malloc((size_t)bytes + 1);
-            blocks[i].bytes = bytes;
-            memset(blocks[i].memory, 0xee, (size_t)bytes);
-            return handle_of(i);
-        }
-    return NULL;
-}
-
-static void device_free(void *base)
-{
-    struct block *block = block_of(base);
-    if (!block) {
-        wrong("free of what was not allocated");
-        return;
-    }
-    free(block->memory);
-    block->memory = NULL;
-}
-
-/* The one way from an array to an address. */
-static char *reach(const cadft_array *array, uint64_t bytes)
-{
-    struct block *block = block_of(array->base);
-    if (!block) {
-        wrong(array->base ? "an array whose memory is gone"
-                          : "an array without memory");
-        return NULL;
-    }
-    if (array->offset > block->bytes || bytes > block->bytes - array->offset) {
-        wrong("beyond the end of an allocation");
-        return NULL;
-    }
-    return block->memory + array->offset;
-}
-
-/* ------------------------------------------------------------------ work */
-
-enum kind { WORK_STATS, WORK_GRAD, WORK_UNIT, WORK_COPY_IN };
-
-struct work {
-    enum kind kind;
-    cadft_loss_rows rows;
-    cadft_loss_grad_out out;
-    cadft_array stats, coef, to;
-    double smoothing;
-    void *from; /* our copy of the source */
-    uint64_t bytes;
-};
-
-static struct queue {
-    struct work work[QUEUE];
-    int count;
-} queues[DEVICE_STREAMS];
-
-static void run_rows(const struct work *w)
-{
-    const cadft_loss_rows *rows = &w->rows;
-    uint64_t n = (uint64_t)rows->rows;
-    const char *z = reach(&rows->logits, span(rows->rows, rows->cols,
-                                              rows->row_stride, rows->dtype));
-    const char *labels = reach(&rows->labels, n * 4);
-    char *stats = w->kind != WORK_GRAD
-                      ? reach(&w->stats, n * CADFT_STAT_STRIDE * 8)
-                      : NULL;
-    char *coef = w->kind == WORK_GRAD
-                     ? reach(&w->coef, n * CADFT_COEF_STRIDE * 8)
-                     : NULL;
-    char *grad =
-        w->kind != WORK_STATS
-            ? reach(&w->out.grad, span(rows->rows, w->out.cols,
-                                       w->out.row_stride, w->out.dtype))
-            : NULL;
-    if (!z || !labels || (!stats && !coef) || (!grad && w->kind != WORK_STATS))
-        return;
-    for (int64_t r = 0; r < rows->rows; r++) {
-        const char *at =
-            z + (uint64_t)(r * rows->row_stride) * size_of(rows->dtype);
-        int32_t label = ((const int32_t *)(const void *)labels)[r];
-        double *s =
-            stats ? (double *)(void *)stats + r * CADFT_STAT_STRIDE : NULL;
-        double unit[CADFT_COEF_STRIDE];
-        const double *c =
-            coef ? (double *)(void *)coef + r * CADFT_COEF_STRIDE : unit;
-        if (s && label != CADFT_ROW_SKIP)
-            row_stats(rows, at, label, s);
-        if (w->kind == WORK_UNIT && label != CADFT_ROW_SKIP) {
-            unit_coef(s, w->smoothing, unit);
-            if (!isfinite(s[CADFT_STAT_Z_MAX]))
-                c = NULL;
-        }
-        if (grad)
-            row_grad(rows, at, label, label == CADFT_ROW_SKIP ? NULL : c,
-                     &w->out,
-                     grad + (uint64_t)(r * w->out.row_stride) *
-                                size_of(w->out.dtype));
-    }
-}
-
-static void run(struct work *w)
-{
-    char *to;
-    if (w->kind != WORK_COPY_IN) {
-        run_rows(w);
-        return;
-    }
-    to = reach(&w->to, w->bytes);
-    if (to)
-        memcpy(to, w->from, (size_t)w->bytes);
-    free(w->from);
-}
-
-/* -------------------------------------------------------------- streams */
-
-/* Native handles of streams point nowhere either. */
-static void *stream_handle(int32_t index)
-{
-    return index ? (void *)(uintptr_t)(0x50 + index) : NULL;
-}
-
-static struct queue *queue_of(void *stream)
-{
-    for (int32_t i = 0; i < DEVICE_STREAMS; i++)
-        if (stream == stream_handle(i))
-            return &queues[i];
-    wrong("a stream that does not exist");
-    return &queues[0];
-}
-
-static void drain(void *stream)
-{
-    struct queue *q = queue_of(stream);
-    for (int i = 0; i < q->count; i++)
-        run(&q->work[i]);
-    q->count = 0;
-}
-
-static void enqueue(void *stream, const struct work *w)
-{
-    struct queue *q = queue_of(stream);
-    if (q->count == QUEUE)
-        drain(stream);
-    q->work[q->count++] = *w;
+    return strcmp(((const struct test_device *)device)->options, option) == 0;
 }
 
 /* ----------------------------------------------------------------- slots */
@@ -238,8 +49,8 @@ static int32_t dev_open(const cadft_backend_host *host,
                         cadft_device **out,
                         cadft_error *error)
 {
-    cadft_device *device;
-    count("open");
+    struct test_device *device;
+    opens++;
     if (options && strcmp(options, "fail-open") == 0)
         return fail(error, CADFT_E_BACKEND, "no such device");
     if (options && strcmp(options, "fail-open-dirty") == 0) {
@@ -249,14 +60,15 @@ static int32_t dev_open(const cadft_backend_host *host,
     if (host->struct_size < sizeof *host || host->major ||
         host->max_workers < 1)
         wrong("the host's table");
-    device = (cadft_device *)host->alloc(host->user, sizeof *device, 16);
+    device = (struct test_device *)host->alloc(host->user, sizeof *device, 16);
     if (!device)
         return fail(error, CADFT_E_NOMEM, "no memory");
-    device->host = host;
+    device->toy.host = host;
+    device->toy.late = 1;
     snprintf(device->options, sizeof device->options, "%s",
              options ? options : "");
     host->log(host->user, CADFT_LOG_INFO, "device opened");
-    *out = device;
+    *out = &device->toy;
     return CADFT_OK;
 }
 
@@ -266,12 +78,14 @@ static void dev_close(cadft_device *device)
         wrong("close of a device that did not open");
         return;
     }
-    device->host->free(device->host->user, device, sizeof *device, 16);
+    device->host->free(device->host->user, device, sizeof(struct test_device),
+                       16);
 }
 
 static const char *dev_describe(cadft_device *device)
 {
-    return device->options[0] ? device->options : "plain";
+    const struct test_device *own = (const struct test_device *)device;
+    return own->options[0] ? own->options : "plain";
 }
 
 static int32_t dev_supports(cadft_device *device,
@@ -279,12 +93,12 @@ static int32_t dev_supports(cadft_device *device,
                             int32_t in_dtype,
                             int32_t out_dtype)
 {
-    if (in_dtype != CADFT_DTYPE_F32 && in_dtype != CADFT_DTYPE_BF16)
-        return 0;
-    if (op == CADFT_OP_LOSS_ROW_UNIT && wants(device, "unit-f32"))
+    if (op != CADFT_OP_LOSS_ROW_UNIT)
+        return toy_backend.supports(device, op, in_dtype, out_dtype);
+    if (wants(device, "unit-f32"))
         return in_dtype == CADFT_DTYPE_F32 && out_dtype == CADFT_DTYPE_F32;
-    return op == CADFT_OP_LOSS_ROW_STATS || out_dtype == in_dtype ||
-           out_dtype == CADFT_DTYPE_F32;
+    return toy_backend.supports(device, CADFT_OP_LOSS_ROW_GRAD, in_dtype,
+                                out_dtype);
 }
 
 static int32_t dev_mem_alloc(cadft_device *device,
@@ -292,22 +106,9 @@ static int32_t dev_mem_alloc(cadft_device *device,
                              void **out,
                              cadft_error *error)
 {
-    pthread_mutex_lock(&lock);
-    count("mem_alloc");
-    *out = wants(device, "fail-alloc") ? NULL : device_alloc(bytes);
-    pthread_mutex_unlock(&lock);
-    return *out ? CADFT_OK : fail(error, CADFT_E_NOMEM, "out of memory");
-}
-
-static void dev_mem_free(cadft_device *device, void *base, uint64_t bytes)
-{
-    struct block *block = block_of(base);
-    (void)device;
-    pthread_mutex_lock(&lock);
-    if (block && block->bytes != bytes)
-        wrong("free with another size");
-    device_free(base);
-    pthread_mutex_unlock(&lock);
+    if (wants(device, "fail-alloc"))
+        return fail(error, CADFT_E_NOMEM, "out of memory");
+    return toy_backend.mem_alloc(device, bytes, out, error);
 }
 
 static int32_t dev_copy_in(cadft_device *device,
@@ -317,19 +118,9 @@ static int32_t dev_copy_in(cadft_device *device,
                            uint64_t bytes,
                            cadft_error *error)
 {
-    struct work w = {.kind = WORK_COPY_IN, .to = *to, .bytes = bytes};
     if (wants(device, "fail-copy-in"))
         return fail(error, CADFT_E_BACKEND, "copy in failed");
-    pthread_mutex_lock(&lock);
-    count("copy_in");
-    w.from = malloc((size_t)bytes + 1);
-    if (bytes)
-        memcpy(w.from, from, (size_t)bytes);
-    if (!block_of(to->base))
-        wrong("copy to no memory");
-    enqueue(stream, &w);
-    pthread_mutex_unlock(&lock);
-    return CADFT_OK;
+    return toy_backend.copy_in(device, stream, to, from, bytes, error);
 }
 
 static int32_t dev_copy_out(cadft_device *device,
@@ -339,40 +130,11 @@ static int32_t dev_copy_out(cadft_device *device,
                             uint64_t bytes,
                             cadft_error *error)
 {
-    const char *source;
     if (wants(device, "fail-copy-out"))
         return fail(error, CADFT_E_BACKEND, "copy out failed");
     if (wants(device, "fail-silent"))
         return CADFT_E_BACKEND;
-    pthread_mutex_lock(&lock);
-    count("copy_out");
-    drain(stream);
-    source = reach(from, bytes);
-    if (source && bytes)
-        memcpy(to, source, (size_t)bytes);
-    pthread_mutex_unlock(&lock);
-    return source ? CADFT_OK
-                  : fail(error, CADFT_E_BACKEND, "copy from nowhere");
-}
-
-static int32_t dev_sync(cadft_device *device, void *stream, cadft_error *error)
-{
-    (void)device;
-    (void)error;
-    pthread_mutex_lock(&lock);
-    count("sync");
-    drain(stream);
-    pthread_mutex_unlock(&lock);
-    return CADFT_OK;
-}
-
-static int32_t add_work(const char *slot, void *stream, const struct work *w)
-{
-    pthread_mutex_lock(&lock);
-    count(slot);
-    enqueue(stream, w);
-    pthread_mutex_unlock(&lock);
-    return CADFT_OK;
+    return toy_backend.copy_out(device, stream, to, from, bytes, error);
 }
 
 static int32_t dev_stats(cadft_device *device,
@@ -382,11 +144,9 @@ static int32_t dev_stats(cadft_device *device,
                          const cadft_array *stats,
                          cadft_error *error)
 {
-    struct work w = {.kind = WORK_STATS, .rows = *rows, .stats = *stats};
-    (void)want;
     if (wants(device, "fail-stats"))
         return fail(error, CADFT_E_BACKEND, "statistics failed");
-    return add_work("stats", stream, &w);
+    return toy_backend.loss_row_stats(device, stream, rows, want, stats, error);
 }
 
 static int32_t dev_grad(cadft_device *device,
@@ -396,11 +156,51 @@ static int32_t dev_grad(cadft_device *device,
                         const cadft_loss_grad_out *out,
                         cadft_error *error)
 {
-    struct work w = {
-        .kind = WORK_GRAD, .rows = *rows, .coef = *coef, .out = *out};
+    grads++;
     if (wants(device, "fail-grad"))
         return fail(error, CADFT_E_BACKEND, "gradient failed");
-    return add_work("grad", stream, &w);
+    return toy_backend.loss_row_grad(device, stream, rows, coef, out, error);
+}
+
+/* Coefficients of the unit gradient from a row's statistics. */
+static void unit_coef(const double *s, double e, double *c)
+{
+    double tail = log1p(s[CADFT_STAT_SUM_REST]);
+    c[CADFT_COEF_LSE] = s[CADFT_STAT_Z_MAX] + tail;
+    c[CADFT_COEF_A] = 1;
+    c[CADFT_COEF_C] = e > 0 ? e / s[CADFT_STAT_UNMASKED] : 0;
+    c[CADFT_COEF_LABEL] =
+        expm1(s[CADFT_STAT_Z_LABEL] - c[CADFT_COEF_LSE]) + e - c[CADFT_COEF_C];
+}
+
+static void unit_rows(const void *args, cadft_error *error)
+{
+    const toy_loss_args *a = (const toy_loss_args *)args;
+    const cadft_loss_rows *rows = &a->rows;
+    const char *z =
+        (const char *)toy_rows(&rows->logits, rows->rows, rows->cols,
+                               rows->row_stride, rows->dtype, error);
+    const int32_t *labels = (const int32_t *)toy_rows(
+        &rows->labels, 1, rows->rows, 0, CADFT_DTYPE_I32, error);
+    double *stats =
+        (double *)toy_rows(&a->stats, rows->rows, CADFT_STAT_STRIDE,
+                           CADFT_STAT_STRIDE, CADFT_DTYPE_F64, error);
+    char *grad = (char *)toy_rows(&a->out.grad, rows->rows, a->out.cols,
+                                  a->out.row_stride, a->out.dtype, error);
+    for (int64_t r = 0; r < rows->rows && !error->code; r++) {
+        const char *at = z + r * rows->row_stride * toy_size(rows->dtype);
+        double coef[CADFT_COEF_STRIDE], all[CADFT_STAT_STRIDE];
+        int zero = labels[r] == CADFT_ROW_SKIP;
+        if (!zero) {
+            toy_row_stats(rows, at, labels[r], CADFT_WANT_SUM, all);
+            toy_row_stats(rows, at, labels[r], a->want,
+                          stats + r * CADFT_STAT_STRIDE);
+            unit_coef(all, a->smoothing, coef);
+            zero = !isfinite(all[CADFT_STAT_Z_MAX]);
+        }
+        toy_row_grad(rows, at, labels[r], zero ? NULL : coef, &a->out,
+                     grad + r * a->out.row_stride * toy_size(a->out.dtype));
+    }
 }
 
 static int32_t dev_unit(cadft_device *device,
@@ -412,12 +212,13 @@ static int32_t dev_unit(cadft_device *device,
                         const cadft_loss_grad_out *out,
                         cadft_error *error)
 {
-    struct work w = {.kind = WORK_UNIT,
-                     .rows = *rows,
-                     .stats = *stats,
-                     .out = *out,
-                     .smoothing = smoothing};
-    (void)want;
+    toy_loss_args args = {.struct_size = sizeof args,
+                          .want = want,
+                          .rows = *rows,
+                          .out = *out,
+                          .stats = *stats,
+                          .smoothing = smoothing};
+    units++;
     if (wants(device, "fail-unit"))
         return fail(error, CADFT_E_BACKEND, "unit gradient failed");
     if (wants(device, "unit-f32") &&
@@ -425,30 +226,27 @@ static int32_t dev_unit(cadft_device *device,
         wrong("the fused slot with types it does not support");
         return fail(error, CADFT_E_DTYPE, "types not supported");
     }
-    return add_work("loss_row_unit", stream, &w);
+    return toy_enqueue(stream, 1, unit_rows, &args, sizeof args, NULL, error);
 }
 
 /* ----------------------------------------------------- query and control */
 
-static const cadft_backend usual = {
-    .struct_size = sizeof usual,
-    .major = CADFT_BACKEND_MAJOR,
-    .minor_built = CADFT_BACKEND_MINOR,
-    .name = "test-device",
-    .device_type = DEVICE_TYPE,
-    .open = dev_open,
-    .close = dev_close,
-    .describe = dev_describe,
-    .supports = dev_supports,
-    .mem_alloc = dev_mem_alloc,
-    .mem_free = dev_mem_free,
-    .copy_in = dev_copy_in,
-    .copy_out = dev_copy_out,
-    .sync = dev_sync,
-    .loss_row_stats = dev_stats,
-    .loss_row_grad = dev_grad,
-    .loss_row_unit = dev_unit,
-};
+static cadft_backend usual(void)
+{
+    cadft_backend b = toy_backend;
+    b.name = "test-device";
+    b.open = dev_open;
+    b.close = dev_close;
+    b.describe = dev_describe;
+    b.supports = dev_supports;
+    b.mem_alloc = dev_mem_alloc;
+    b.copy_in = dev_copy_in;
+    b.copy_out = dev_copy_out;
+    b.loss_row_stats = dev_stats;
+    b.loss_row_grad = dev_grad;
+    b.loss_row_unit = dev_unit;
+    return b;
+}
 
 /* Tables that differ from the usual one; some of them must be refused. */
 static const cadft_backend *vary(const char *name)
@@ -456,7 +254,9 @@ static const cadft_backend *vary(const char *name)
     static cadft_backend tables[32]; /* the library may keep them */
     static int next;
     cadft_backend *b = &tables[next++ % 32];
-    *b = usual;
+    *b = usual();
+    if (!name)
+        return b;
     if (strcmp(name, "no-unit") == 0)
         b->loss_row_unit = NULL;
     else if (strcmp(name, "small") == 0)
@@ -488,39 +288,39 @@ int32_t cadft_backend_query_v0(const cadft_backend **out, cadft_error *error)
 {
     if (variant_name && strcmp(variant_name, "error") == 0)
         return fail(error, CADFT_E_UNSUPPORTED, "the driver is too old");
-    *out = variant_name ? vary(variant_name) : &usual;
+    *out = vary(variant_name);
     return CADFT_OK;
 }
 
 static void control_free(void *base)
 {
-    pthread_mutex_lock(&lock);
-    device_free(base);
-    pthread_mutex_unlock(&lock);
-}
-
-static void *control_alloc(uint64_t bytes)
-{
-    void *base;
-    pthread_mutex_lock(&lock);
-    base = device_alloc(bytes);
-    pthread_mutex_unlock(&lock);
-    return base;
+    toy_free(base, UINT64_MAX);
 }
 
 static void
 control_write(void *base, uint64_t offset, const void *from, uint64_t bytes)
 {
-    char *to = reach(&(const cadft_array){base, offset}, bytes);
-    if (to)
-        memcpy(to, from, (size_t)bytes);
+    cadft_error error = {.struct_size = sizeof error};
+    toy_copy(&(const toy_copy_args){.struct_size = sizeof(toy_copy_args),
+                                    .to = {base, offset},
+                                    .from = from,
+                                    .bytes = bytes},
+             &error);
 }
 
 static void control_read(void *base, uint64_t offset, void *to, uint64_t bytes)
 {
-    const char *from = reach(&(const cadft_array){base, offset}, bytes);
+    cadft_error error = {.struct_size = sizeof error};
+    const void *from =
+        toy_bytes(&(const cadft_array){base, offset}, bytes, &error);
     if (from)
         memcpy(to, from, (size_t)bytes);
+}
+
+static void control_wait(void *stream)
+{
+    cadft_error error = {.struct_size = sizeof error};
+    toy_wait(stream, &error);
 }
 
 static void control_variant(const char *name)
@@ -528,43 +328,29 @@ static void control_variant(const char *name)
     variant_name = name;
 }
 
-static int64_t control_live(void)
-{
-    int64_t live = 0;
-    for (int i = 0; i < BLOCKS; i++)
-        live += blocks[i].memory != NULL;
-    return live;
-}
-
 static int64_t control_wrong(void)
 {
-    return wrongs;
+    return wrongs + toy_faults(NULL);
 }
 
 static const char *control_what(void)
 {
-    return last_wrong;
+    const char *last;
+    toy_faults(&last);
+    return wrongs ? last_wrong : last;
 }
 
 static int64_t control_calls(const char *slot)
 {
-    for (int i = 0; i < SLOTS; i++)
-        if (strcmp(slot, slot_names[i]) == 0)
-            return slot_calls[i];
-    return -1;
+    if (strcmp(slot, "open") == 0)
+        return opens;
+    return strcmp(slot, "grad") == 0 ? grads : units;
 }
 
 static void control_reset(void)
 {
-    for (int32_t i = 0; i < DEVICE_STREAMS; i++)
-        drain(stream_handle(i));
-    for (int i = 0; i < BLOCKS; i++) {
-        free(blocks[i].memory); /* what a test that failed has left */
-        blocks[i].memory = NULL;
-    }
-    wrongs = 0;
-    last_wrong[0] = '\0';
-    memset(slot_calls, 0, sizeof slot_calls);
+    toy_reset(); /* also what a test that failed has left */
+    opens = grads = units = wrongs = 0;
     variant_name = NULL;
 }
 
@@ -572,14 +358,14 @@ EXPORT const device_control *device_backend_control(void);
 const device_control *device_backend_control(void)
 {
     static const device_control control = {
-        .alloc = control_alloc,
+        .alloc = toy_alloc,
         .free = control_free,
         .write = control_write,
         .read = control_read,
-        .stream = stream_handle,
-        .wait = drain,
+        .stream = toy_stream,
+        .wait = control_wait,
         .variant = control_variant,
-        .live = control_live,
+        .live = toy_live,
         .wrong = control_wrong,
         .what = control_what,
         .calls = control_calls,

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-enum { DEVICE_TYPE = 12345, DEVICE_STREAMS = 4 };
+enum { DEVICE_TYPE = 12, DEVICE_STREAMS = 4 }; /* as the toy's */
 
 /* Its memory is behind handles that no program can read through. */
 typedef struct device_control {
@@ -24,8 +24,8 @@ typedef struct device_control {
     int64_t (*live)(void);     /* allocations that are not freed */
     int64_t (*wrong)(void);    /* uses of what the contract does not allow */
     const char *(*what)(void); /* the last of those, in words */
-    int64_t (*calls)(const char *slot);
-    void (*reset)(void); /* counters to 0 */
+    int64_t (*calls)(const char *slot); /* "open", "grad" or "loss_row_unit" */
+    void (*reset)(void);                /* counters to 0 */
 } device_control;
 
 /* Exported by the plug-in. */

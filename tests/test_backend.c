@@ -407,7 +407,7 @@ END_TEST
 
 START_TEST(memory_of_another_device)
 {
-    static const int32_t others[] = {CADFT_DEVICE_CPU, CADFT_DEVICE_CUDA, 12};
+    static const int32_t others[] = {CADFT_DEVICE_CPU, CADFT_DEVICE_CUDA, 7};
     support_batch *b =
         support_batch_new(ROWS, COLS, CADFT_DTYPE_F32, SAMPLES, 2);
     struct remote r = remote_new(b, CADFT_DTYPE_F32);

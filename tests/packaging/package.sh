@@ -60,6 +60,9 @@ runs() {
     $cc $c_flags consumer.c -o static_all -static \
         $(pkg-config --cflags --static --libs cadft) -lm 2>static.log ||
         { cat static.log >&2; exit 1; }
+    # A backend, as the README of examples/backend says.
+    cp -R "$source/examples/backend" toy
+    (cd toy && eval "$(sed -n 's/^    cc -std=c11/$cc $c_flags/p' README.md)")
     # A module that embeds the archive and keeps its names to itself.
     $cc $c_flags -fPIC -shared -Dmain=host_main consumer.c -o module.so \
         -Wl,--exclude-libs,ALL "-I$prefix/include" "$library/libcadft.a" \
@@ -72,6 +75,12 @@ runs yes cxx17
 runs no static_cadft
 runs no static_all
 unset LD_LIBRARY_PATH
+names=$(nm -D --defined-only toy/libtoy.so | sed 's/.* //')
+[ "$names" = cadft_backend_query_v0 ] || {
+    echo "libtoy.so exports: $names" >&2
+    exit 1
+}
+"$build/tests/check_backend" toy/libtoy.so --quick --only add
 if nm -D --defined-only module.so | grep cadft_; then
     echo 'module.so exports names of the archive that it embeds' >&2
     exit 1
