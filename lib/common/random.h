@@ -16,4 +16,9 @@ void cadft__random_block(uint64_t key,
 /* In [0, 1), 53 bits, from two words. */
 double cadft__random_uniform(uint32_t a, uint32_t b);
 
+/* Two independent numbers of the standard normal distribution, from four
+ * words: Box and Muller, with a logarithm and a sine of their own, so that the
+ * bits are the same with every math library. To 1e-14. */
+void cadft__random_normal(const uint32_t words[4], double out[2]);
+
 #endif

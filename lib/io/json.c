@@ -78,6 +78,11 @@ int cadft__json_has(const cadft__json *object, const char *key)
     return find(object, key) != NULL;
 }
 
+int cadft__json_present(const cadft__json *object, const char *key)
+{
+    return json_object_get(object->value, key) != NULL;
+}
+
 /* A value as a sentence has it. */
 static cadft__shown describe(const json_t *value)
 {
@@ -198,6 +203,27 @@ int32_t cadft__json_text(const cadft__json *object,
     if (value && !json_is_string(value))
         return wrong(object, key, value, "a string", error);
     *out = value ? json_string_value(value) : absent;
+    return CADFT_OK;
+}
+
+int32_t cadft__json_text_at(const cadft__json *object,
+                            const char *key,
+                            size_t index,
+                            const char **out,
+                            cadft_error *error)
+{
+    const json_t *array = find(object, key);
+    const json_t *value = json_array_get(array, index);
+    char element[2 * CADFT__SHOWN];
+    *out = NULL;
+    if (array && !json_is_array(array))
+        return wrong(object, key, array, "an array of strings", error);
+    if (value && !json_is_string(value)) {
+        snprintf(element, sizeof element, "%s[%zu]", cadft__show(key).text,
+                 index);
+        return wrong(object, element, value, "a string", error);
+    }
+    *out = value ? json_string_value(value) : NULL;
     return CADFT_OK;
 }
 

@@ -46,6 +46,9 @@ void cadft__json_free(cadft__json *json);
 /* 1 if the key is there and not null. */
 int cadft__json_has(const cadft__json *object, const char *key);
 
+/* 1 if the key is there, null or not. */
+int cadft__json_present(const cadft__json *object, const char *key);
+
 /* The getters read one key of an object. `absent` is what a missing or null
  * key means; NULL: it must be there. Anything else than the type and range
  * asked for is CADFT_E_FORMAT with file, key, value and expectation. */
@@ -81,6 +84,13 @@ int32_t cadft__json_text(const cadft__json *object,
                          const char *absent,
                          const char **out,
                          cadft_error *error);
+
+/* The text at `index` of an array; NULL behind its end, or without the key. */
+int32_t cadft__json_text_at(const cadft__json *object,
+                            const char *key,
+                            size_t index,
+                            const char **out,
+                            cadft_error *error);
 
 /* An object inside, borrowed; `optional` and absent: out->value is NULL. */
 int32_t cadft__json_object(const cadft__json *object,

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parameters of a model: one block of weights and one of gradients in the
- * backend's memory, with the same layout. q, k and v of a layer follow each
- * other without a gap, and so do gate and up: each group is one matrix of
- * [all outputs, inputs] to the forward pass. */
+ * backend's memory. q, k and v of a layer follow each other without a gap, so
+ * do gate and up, and the biases of either: each group is one matrix of [all
+ * outputs, inputs] to the forward pass. Groups start at multiples of 64 bytes.
+ *
+ * Gradients are laid out alike but without the frozen parameters, which take
+ * no memory there. What is trainable of a group still follows each other
+ * without a gap, in order. */
 #ifndef CADFT_MODEL_PARAMETERS_H
 #define CADFT_MODEL_PARAMETERS_H
 
@@ -41,21 +45,23 @@ typedef struct cadft__parameter {
     char name[CADFT__NAME_SIZE];
     int64_t shape[2]; /* shape[1] of a vector is 1 */
     int32_t ndim;
-    int32_t kind;   /* CADFT__EMBED, ... */
-    int64_t layer;  /* -1 outside the layers */
-    int64_t offset; /* elements from the block's start */
-    int64_t count;  /* elements */
+    int32_t kind;        /* CADFT__EMBED, ... */
+    int64_t layer;       /* -1 outside the layers */
+    int64_t offset;      /* elements from the start of the weights */
+    int64_t grad_offset; /* from that of the gradients; -1 when frozen */
+    int64_t count;       /* elements */
     int32_t trainable;
 } cadft__parameter;
 
 typedef struct cadft__parameters {
     cadft__parameter *list; /* [count] */
     int64_t count;
-    int64_t elements; /* of the block, gaps included */
-    int64_t numbers;  /* without the gaps */
-    int32_t dtype;    /* of the weights */
-    void *weights;    /* backend's memory */
-    void *grads;      /* float32; NULL until cadft__parameters_zero_grad */
+    int64_t elements;      /* of the weights, gaps included */
+    int64_t grad_elements; /* of the gradients, gaps included, at least 1 */
+    int64_t numbers;       /* in the parameters, without the gaps */
+    int32_t dtype;         /* of the weights */
+    void *weights;         /* backend's memory */
+    void *grads;           /* float32; NULL until cadft__parameters_zero_grad */
     /* index[layer][kind] into list, -1 where there is none; those outside the
      * layers stand in row `layers` */
     int32_t (*index)[CADFT__KINDS]; /* [layers + 1] */
@@ -68,6 +74,16 @@ int32_t cadft__parameters_plan(cadft_context *context,
                                const cadft__config *config,
                                cadft__parameters *out,
                                cadft_error *error);
+
+/* Allocate the weights. */
+int32_t cadft__parameters_alloc(cadft_context *context,
+                                cadft__parameters *p,
+                                int32_t dtype,
+                                cadft_error *error);
+
+/* Memory that the blocks take; 0 for one that is not there. */
+uint64_t cadft__parameters_weight_bytes(const cadft__parameters *p);
+uint64_t cadft__parameters_grad_bytes(const cadft__parameters *p);
 
 void cadft__parameters_free(cadft_context *context, cadft__parameters *p);
 
@@ -88,8 +104,8 @@ int32_t cadft__parameters_zero_grad(cadft_context *context,
                                     cadft__parameters *p,
                                     cadft_error *error);
 
-/* Freeze or thaw by shell pattern; returns how many match. Frees the
- * gradients when any does. */
+/* Freeze or thaw by pattern: `*` matches any characters, `?` one, all others
+ * themselves. Returns how many match. Frees the gradients when any does. */
 int64_t cadft__parameters_freeze(cadft_context *context,
                                  cadft__parameters *p,
                                  const char *pattern,

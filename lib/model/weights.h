@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights: random, from a folder, to a folder. Each of the first two plans the
- * parameters and fills them; on failure there are none. */
+ * parameters and fills them; on failure there are none, and no origin. */
 #ifndef CADFT_MODEL_WEIGHTS_H
 #define CADFT_MODEL_WEIGHTS_H
 
@@ -8,7 +8,7 @@
 
 /* A config and where it came from. */
 typedef struct cadft__origin {
-    char *text; /* of config.json, [length] */
+    char *text; /* of config.json, [length] and a zero */
     size_t length;
     char *folder; /* loaded from, terminated; NULL without */
     size_t folder_size;
@@ -16,7 +16,14 @@ typedef struct cadft__origin {
 
 void cadft__origin_free(cadft_context *context, cadft__origin *origin);
 
-/* `wanted` is a CADFT_DTYPE_ or 0 for the stored. */
+/* `wanted` is a CADFT_DTYPE_ or 0 for the stored: bfloat16 if more than half
+ * of the numbers are, else float32.
+ *
+ * Everything that can be refused by names, shapes and sizes is before memory
+ * for the weights is asked for. Three things may be in a folder, or lack,
+ * beside what the model has, as transformers lets them: buffers of old
+ * checkpoints, "...rotary_emb.inv_freq"; of a tied model an lm_head.weight
+ * that equals the embedding; or that in the embedding's place. */
 int32_t cadft__weights_load(cadft_context *context,
                             const char *folder,
                             int32_t wanted,
@@ -25,6 +32,10 @@ int32_t cadft__weights_load(cadft_context *context,
                             cadft__origin *origin,
                             cadft_error *error);
 
+/* `wanted` 0: the config's "dtype", float16 and none as float32. Element e of
+ * the parameter at index i of the list is number e % 2 of the pair that
+ * Philox gives for key `seed` and counter (i, e / 2), times
+ * initializer_range: a function of seed and config alone. */
 int32_t cadft__weights_init(cadft_context *context,
                             const char *text,
                             size_t length,
@@ -35,6 +46,12 @@ int32_t cadft__weights_init(cadft_context *context,
                             cadft__origin *origin,
                             cadft_error *error);
 
+/* Write config.json (the origin's, with "dtype" and "torch_dtype" set) and
+ * model.safetensors. Other files are copied from the folder that is there,
+ * else, if there is none, from the origin's: regular ones at its top that are
+ * no weights and no config.json. Links to regular files are followed, since
+ * the caches of model hubs are made of them; a folder inside is not copied,
+ * and refuses the save when it is in the folder that would be replaced. */
 int32_t cadft__weights_save(cadft_context *context,
                             const char *folder,
                             const cadft__parameters *parameters,
