@@ -37,5 +37,6 @@
 
 #include "cadft/base.h"
 #include "cadft/loss.h"
+#include "cadft/model.h"
 
 #endif

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The handle: knobs, parameters, and the border of every call. */
+#include "cadft/model.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "backend/device.h"
+#include "common/error.h"
+#include "model/transformer.h"
+
+/* ---------------------------------------------------------------- life */
+
+static int32_t
+create(cadft_context *context, cadft_model **out, cadft_error *error)
+{
+    cadft_model *model;
+    if (!context || !out)
+        return cadft__fail(error, CADFT_E_NULL, "%s is NULL",
+                           context ? "out" : "context");
+    CADFT__TRY(cadft__device_check_model(context, CADFT_DTYPE_F32, error));
+    model = (cadft_model *)cadft__alloc(&context->memory, sizeof *model);
+    if (!model)
+        return cadft__fail(error, CADFT_E_NOMEM, "no memory for a model");
+    cadft__handle_init(&model->handle, context);
+    *out = model;
+    return CADFT_OK;
+}
+
+int32_t cadft_model_create(cadft_context *context,
+                           cadft_model **out,
+                           cadft_error *error)
+{
+    cadft_error own;
+    int before = errno;
+    int32_t status = cadft__error_enter(error, &own);
+    if (out)
+        *out = NULL;
+    if (!status) {
+        status = create(context, out, &own);
+        if (status && context)
+            cadft__context_note(context, &own);
+    }
+    errno = before;
+    return cadft__error_leave(error, &own, status);
+}
+
+void cadft_model_destroy(cadft_model *model)
+{
+    int before = errno;
+    cadft_context *context;
+    if (!model)
+        return;
+    context = model->handle.context;
+    cadft__device_free(context, model->stream, model->workspace.base,
+                       model->workspace.bytes);
+    cadft__device_free(context, model->stream, model->rope.base,
+                       cadft__rope_bytes(model, model->rope.positions));
+    cadft__parameters_free(context, &model->parameters);
+    cadft__origin_free(context, &model->origin);
+    cadft__sequences_free(context, &model->sequences);
+    cadft__free(&context->memory, model, sizeof *model);
+    cadft__context_release(context);
+    errno = before;
+}
+
+/* --------------------------------------------------------------- knobs */
+
+struct knob {
+    int32_t key;
+    const char *name;
+    int64_t smallest, largest, standard;
+};
+
+static const struct knob knobs[] = {
+    {CADFT_MODEL_WEIGHT_DTYPE, "weight_dtype", 0, CADFT_DTYPE_F64, 0},
+    {CADFT_MODEL_CHECKPOINTING, "checkpointing", 0, 1, 0},
+};
+
+enum { KNOBS = sizeof knobs / sizeof knobs[0] };
+
+static const struct knob *find(int32_t key)
+{
+    for (size_t i = 0; i < KNOBS; i++)
+        if (knobs[i].key == key)
+            return &knobs[i];
+    return NULL;
+}
+
+static int32_t
+set(cadft_model *model, int32_t key, int64_t value, cadft_error *error)
+{
+    switch (key) {
+    case CADFT_MODEL_WEIGHT_DTYPE:
+        if (model->has_weights)
+            return cadft__fail(error, CADFT_E_PHASE,
+                               "weight_dtype cannot change: the model has "
+                               "weights");
+        if (value && value != CADFT_DTYPE_F32 && value != CADFT_DTYPE_BF16)
+            return cadft__fail(error, CADFT_E_ARG,
+                               "weight_dtype is %lld, expected 0 (stored), %d "
+                               "(float32) or %d (bfloat16)",
+                               (long long)value, CADFT_DTYPE_F32,
+                               CADFT_DTYPE_BF16);
+        model->weight_dtype = value;
+        return CADFT_OK;
+    case CADFT_MODEL_CHECKPOINTING:
+        if (model->phase == CADFT__FORWARD_DONE)
+            return cadft__fail(error, CADFT_E_PHASE,
+                               "checkpointing cannot change between forward "
+                               "and backward");
+        if (value != 0 && value != 1)
+            return cadft__fail(error, CADFT_E_ARG,
+                               "checkpointing is %lld, expected 0 or 1",
+                               (long long)value);
+        model->checkpointing = value;
+        return CADFT_OK;
+    default:
+        return cadft__fail(error, CADFT_E_KEY,
+                           "key %d is not a knob of the model", key);
+    }
+}
+
+int32_t cadft_model_set_i64(cadft_model *model,
+                            int32_t key,
+                            int64_t value,
+                            cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status = set(model, key, value, &call.error);
+    CADFT__LEAVE(model);
+}
+
+static int32_t
+parse(int32_t key, const char *value, int64_t *out, cadft_error *error)
+{
+    static const struct {
+        int32_t key;
+        const char *text;
+        int64_t value;
+    } texts[] = {
+        {CADFT_MODEL_WEIGHT_DTYPE, "stored", 0},
+        {CADFT_MODEL_WEIGHT_DTYPE, "float32", CADFT_DTYPE_F32},
+        {CADFT_MODEL_WEIGHT_DTYPE, "bfloat16", CADFT_DTYPE_BF16},
+        {CADFT_MODEL_CHECKPOINTING, "0", 0},
+        {CADFT_MODEL_CHECKPOINTING, "1", 1},
+    };
+    const struct knob *knob = find(key);
+    if (!knob)
+        return cadft__fail(error, CADFT_E_KEY,
+                           "key %d is not a knob of the model", key);
+    if (!value)
+        return cadft__fail(error, CADFT_E_NULL, "value is NULL");
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (texts[i].key == key && strcmp(texts[i].text, value) == 0) {
+            *out = texts[i].value;
+            return CADFT_OK;
+        }
+    return cadft__fail(
+        error, CADFT_E_ARG, "%s is \"%.64s\", expected %s", knob->name, value,
+        key == CADFT_MODEL_WEIGHT_DTYPE ? "stored, float32 or bfloat16"
+                                        : "0 or 1");
+}
+
+int32_t cadft_model_set_str(cadft_model *model,
+                            int32_t key,
+                            const char *value,
+                            cadft_error *error)
+{
+    int64_t number = 0;
+    CADFT__ENTER(model);
+    status = parse(key, value, &number, &call.error);
+    if (!status)
+        status = set(model, key, number, &call.error);
+    CADFT__LEAVE(model);
+}
+
+static int32_t
+fact(const cadft_model *model, int32_t key, int64_t *out, cadft_error *error)
+{
+    const cadft__config *c = &model->config;
+    const cadft__parameters *p = &model->parameters;
+    const struct {
+        int32_t key;
+        int64_t value;
+    } facts[] = {
+        {CADFT_MODEL_PARAMETERS, p->count},
+        {CADFT_MODEL_ELEMENTS, p->numbers},
+        {CADFT_MODEL_VOCAB, c->vocab},
+        {CADFT_MODEL_HIDDEN, c->hidden},
+        {CADFT_MODEL_LAYERS, c->layers},
+        {CADFT_MODEL_HEADS, c->heads},
+        {CADFT_MODEL_KV_HEADS, c->kv_heads},
+        {CADFT_MODEL_HEAD_DIM, c->head_dim},
+        {CADFT_MODEL_INTERMEDIATE, c->intermediate},
+        {CADFT_MODEL_POSITIONS, c->positions},
+        {CADFT_MODEL_WEIGHT_BYTES, cadft__parameters_weight_bytes(p)},
+        {CADFT_MODEL_GRAD_BYTES, cadft__parameters_grad_bytes(p)},
+        {CADFT_MODEL_ARENA_BYTES,
+         (int64_t)(model->workspace.bytes +
+                   cadft__rope_bytes(model, model->rope.positions))},
+    };
+    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
+        if (facts[i].key != key)
+            continue;
+        CADFT__TRY(cadft__needs_weights(model, error));
+        *out = facts[i].value;
+        return CADFT_OK;
+    }
+    return cadft__fail(error, CADFT_E_KEY, "key %d is not known", key);
+}
+
+int32_t cadft_model_get_i64(cadft_model *model,
+                            int32_t key,
+                            int64_t *out,
+                            cadft_error *error)
+{
+    CADFT__ENTER(model);
+    if (!out)
+        status = cadft__fail(&call.error, CADFT_E_NULL, "out is NULL");
+    else if (key == CADFT_MODEL_WEIGHT_DTYPE)
+        *out =
+            model->has_weights ? model->parameters.dtype : model->weight_dtype;
+    else if (key == CADFT_MODEL_CHECKPOINTING)
+        *out = model->checkpointing;
+    else
+        status = fact(model, key, out, &call.error);
+    CADFT__LEAVE(model);
+}
+
+int32_t cadft_model_bounds(int32_t key,
+                           int64_t *smallest,
+                           int64_t *largest,
+                           int64_t *standard,
+                           cadft_error *error)
+{
+    const struct knob *knob = find(key);
+    cadft_error own;
+    int32_t status = cadft__error_enter(error, &own);
+    if (status)
+        return status;
+    if (!knob)
+        return cadft__error_leave(
+            error, &own,
+            cadft__fail(&own, CADFT_E_KEY, "key %d is not a knob of the model",
+                        key));
+    if (smallest)
+        *smallest = knob->smallest;
+    if (largest)
+        *largest = knob->largest;
+    if (standard)
+        *standard = knob->standard;
+    return cadft__error_leave(error, &own, CADFT_OK);
+}
+
+int32_t cadft_model_key(const char *name, int32_t *out, cadft_error *error)
+{
+    cadft_error own;
+    int32_t status = cadft__error_enter(error, &own);
+    if (status)
+        return status;
+    if (!name || !out)
+        status = cadft__fail(&own, CADFT_E_NULL, "%s is NULL",
+                             name ? "out" : "name");
+    for (size_t i = 0; !status && i < KNOBS; i++)
+        if (strcmp(knobs[i].name, name) == 0) {
+            *out = knobs[i].key;
+            return cadft__error_leave(error, &own, CADFT_OK);
+        }
+    if (!status)
+        status = cadft__fail(&own, CADFT_E_KEY,
+                             "\"%.64s\" is not a knob of the model", name);
+    return cadft__error_leave(error, &own, status);
+}
+
+/* -------------------------------------------------------------- weights */
+
+int32_t cadft__needs_weights(const cadft_model *model, cadft_error *error)
+{
+    return model->has_weights
+               ? CADFT_OK
+               : cadft__fail(error, CADFT_E_PHASE,
+                             "the model has no weights: call load or init");
+}
+
+static int32_t needs_none(const cadft_model *model, cadft_error *error)
+{
+    return model->has_weights
+               ? cadft__fail(error, CADFT_E_PHASE,
+                             "the model has weights already: create another")
+               : CADFT_OK;
+}
+
+int32_t
+cadft_model_load(cadft_model *model, const char *folder, cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status = needs_none(model, &call.error);
+    if (!status && !folder)
+        status = cadft__fail(&call.error, CADFT_E_NULL, "folder is NULL");
+    if (!status)
+        status = cadft__weights_load(
+            model->handle.context, folder, (int32_t)model->weight_dtype,
+            &model->config, &model->parameters, &model->origin, &call.error);
+    if (!status)
+        model->has_weights = 1;
+    CADFT__LEAVE(model);
+}
+
+int32_t cadft_model_init(cadft_model *model,
+                         const char *config,
+                         size_t length,
+                         uint64_t seed,
+                         cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status = needs_none(model, &call.error);
+    if (!status && !config)
+        status = cadft__fail(&call.error, CADFT_E_NULL, "config is NULL");
+    if (!status)
+        status = cadft__weights_init(model->handle.context, config, length,
+                                     seed, (int32_t)model->weight_dtype,
+                                     &model->config, &model->parameters,
+                                     &model->origin, &call.error);
+    if (!status)
+        model->has_weights = 1;
+    CADFT__LEAVE(model);
+}
+
+int32_t
+cadft_model_save(cadft_model *model, const char *folder, cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status = cadft__needs_weights(model, &call.error);
+    if (!status && !folder)
+        status = cadft__fail(&call.error, CADFT_E_NULL, "folder is NULL");
+    if (!status)
+        status = cadft__weights_save(model->handle.context, folder,
+                                     &model->parameters, &model->origin,
+                                     &call.error);
+    CADFT__LEAVE(model);
+}
+
+static int32_t get_parameter(cadft_model *model,
+                             int64_t index,
+                             const char **name,
+                             cadft_tensor *value,
+                             cadft_tensor *grad,
+                             int32_t *trainable,
+                             cadft_error *error)
+{
+    const cadft__parameters *all = &model->parameters;
+    cadft__parameter *p;
+    CADFT__TRY(cadft__needs_weights(model, error));
+    if (index < 0 || index >= all->count)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "index is %lld, expected 0 to %lld",
+                           (long long)index, (long long)all->count - 1);
+    p = &all->list[index];
+    if (value)
+        CADFT__TRY(cadft__model_view(model, cadft__parameters_weight(all, p),
+                                     all->dtype, p->ndim, p->shape, "value",
+                                     value, error));
+    if (grad)
+        CADFT__TRY(cadft__model_view(model, cadft__parameters_grad(all, p),
+                                     CADFT_DTYPE_F32, p->ndim, p->shape, "grad",
+                                     grad, error));
+    if (name)
+        *name = p->name;
+    if (trainable)
+        *trainable = p->trainable;
+    return CADFT_OK;
+}
+
+int32_t cadft_model_parameter(cadft_model *model,
+                              int64_t index,
+                              const char **name,
+                              cadft_tensor *value,
+                              cadft_tensor *grad,
+                              int32_t *trainable,
+                              cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status =
+        get_parameter(model, index, name, value, grad, trainable, &call.error);
+    CADFT__LEAVE(model);
+}
+
+static int32_t find_parameter(const cadft_model *model,
+                              const char *name,
+                              int64_t *out,
+                              cadft_error *error)
+{
+    if (!name || !out)
+        return cadft__fail(error, CADFT_E_NULL, "%s is NULL",
+                           name ? "out" : "name");
+    CADFT__TRY(cadft__needs_weights(model, error));
+    for (int64_t i = 0; i < model->parameters.count; i++)
+        if (strcmp(model->parameters.list[i].name, name) == 0) {
+            *out = i;
+            return CADFT_OK;
+        }
+    return cadft__fail(error, CADFT_E_KEY,
+                       "the model has no parameter \"%.128s\"", name);
+}
+
+int32_t cadft_model_find(cadft_model *model,
+                         const char *name,
+                         int64_t *out,
+                         cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status = find_parameter(model, name, out, &call.error);
+    CADFT__LEAVE(model);
+}
+
+static int32_t freeze(cadft_model *model,
+                      const char *pattern,
+                      int32_t trainable,
+                      int64_t *matched,
+                      cadft_error *error)
+{
+    int64_t count;
+    if (!pattern)
+        return cadft__fail(error, CADFT_E_NULL, "pattern is NULL");
+    CADFT__TRY(cadft__needs_weights(model, error));
+    if (model->phase == CADFT__FORWARD_DONE)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "freeze between forward and backward");
+    if (trainable != 0 && trainable != 1)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "trainable is %d, expected 0 or 1", trainable);
+    count = cadft__parameters_freeze(model->handle.context, &model->parameters,
+                                     pattern, trainable);
+    if (!count)
+        return cadft__fail(error, CADFT_E_KEY,
+                           "no parameter matches \"%.128s\"", pattern);
+    if (matched)
+        *matched = count;
+    return CADFT_OK;
+}
+
+int32_t cadft_model_freeze(cadft_model *model,
+                           const char *pattern,
+                           int32_t trainable,
+                           int64_t *matched,
+                           cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status = freeze(model, pattern, trainable, matched, &call.error);
+    CADFT__LEAVE(model);
+}
