@@ -196,6 +196,12 @@ END
             -o build-arm64/check_kernels &&
             check arm64 'arm64 kernels' $arm_run build-arm64/check_kernels \
                 --quick --golden tests/kernels_digest.txt
+        check arm64 'arm64 attention build' $arm_cc -Itests \
+            -DCADFTK_HAVE_C -DCADFTK_HAVE_NEON tests/check_attention*.c \
+            $libs -o build-arm64/check_attention &&
+            check arm64 'arm64 attention' $arm_run \
+                build-arm64/check_attention --isa neon --digest-only \
+                --golden tests/attention_digest.txt
         check arm64 'arm64 host build' $arm_cc -I"$results" \
             tests/packaging/consumer.c $libs -o build-arm64/consumer &&
             check arm64 'arm64 host' $arm_run build-arm64/consumer

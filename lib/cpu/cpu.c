@@ -44,6 +44,8 @@ static int32_t cpu_supports(cadft_device *device,
                             int32_t out_dtype)
 {
     (void)device;
+    if (op == CADFT_OP_ATTENTION || op == CADFT_OP_ATTENTION_GRAD)
+        return in_dtype == CADFT_DTYPE_F32 && out_dtype == CADFT_DTYPE_F32;
     if (op < CADFT_OP_LOSS_ROW_STATS || op > CADFT_OP_LOSS_ROW_UNIT ||
         cadft__cpu_kernel_dtype(in_dtype) < 0)
         return 0;
@@ -108,6 +110,16 @@ static int32_t cpu_sync(cadft_device *device, void *stream, cadft_error *error)
     return CADFT_OK;
 }
 
+static uint64_t
+cpu_work_bytes(cadft_device *device, int32_t op, const void *args)
+{
+    if (op == CADFT_OP_ATTENTION || op == CADFT_OP_ATTENTION_GRAD)
+        return cadft__cpu_attention_work_bytes(
+            device, (const cadft_attention_args *)args,
+            op == CADFT_OP_ATTENTION_GRAD);
+    return 0;
+}
+
 extern const cadft_backend cadft__cpu_backend; /* declared by the core */
 const cadft_backend cadft__cpu_backend = {
     .struct_size = sizeof cadft__cpu_backend,
@@ -128,4 +140,7 @@ const cadft_backend cadft__cpu_backend = {
     .loss_row_stats = cadft__cpu_loss_row_stats,
     .loss_row_grad = cadft__cpu_loss_row_grad,
     .loss_row_unit = cadft__cpu_loss_row_unit,
+    .work_bytes = cpu_work_bytes,
+    .attention = cadft__cpu_attention,
+    .attention_grad = cadft__cpu_attention_grad,
 };

@@ -50,4 +50,19 @@ int32_t cadft__cpu_loss_row_unit(cadft_device *device,
                                  const cadft_loss_grad_out *out,
                                  cadft_error *error);
 
+/* attention_slots.c */
+uint64_t cadft__cpu_attention_work_bytes(cadft_device *device,
+                                         const cadft_attention_args *args,
+                                         int grad);
+
+int32_t cadft__cpu_attention(cadft_device *device,
+                             void *stream,
+                             const cadft_attention_args *args,
+                             cadft_error *error);
+
+int32_t cadft__cpu_attention_grad(cadft_device *device,
+                                  void *stream,
+                                  const cadft_attention_args *args,
+                                  cadft_error *error);
+
 #endif

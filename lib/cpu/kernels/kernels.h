@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The per-ISA kernel table of the built-in CPU backend: one row of logits in,
- * its softmax statistics or its gradient out.
+ * its softmax statistics or its gradient out; attention of one block of
+ * queries.
  *
  * Contract shared by every kernel:
  *  - plain pointers with the natural alignment of one element, nothing more;
@@ -101,11 +102,81 @@ typedef void cadftk_row_grad_fn(const void *z,
                                 int64_t n,
                                 const cadftk_row_grad *args);
 
+/*
+ * Causal attention of a block of queries, of the `group` query heads that read
+ * one key head. Query i stands at position first + i of its sequence and sees
+ * the keys at positions (first + i - window, first + i]; no other key is read
+ * but those between the first that the block sees and the last. Softmax goes
+ * over blocks of CADFTK_ATTENTION_KEYS keys that start at multiples of it, so
+ * what a query gets does not depend on the other queries of the call. Scores
+ * are sums over head_dim in order, float32, with fused multiply-adds where the
+ * ISA has them; exponentials have a relative error of 2e-7 (exp.h), 6e-8 of
+ * the distance to the largest score aside. Values must be finite: a NaN or an
+ * infinity may show in other rows of its sequence.
+ */
+typedef struct cadftk_attention_block {
+    const float *q; /* first query, first head of the group: [queries, group,
+                       dim], rows q_stride apart */
+    const float *k; /* key 0 of the sequence: [dim], rows k_stride apart */
+    const float *v;
+    float *out;     /* as q, rows out_stride apart */
+    float *lse;     /* as q without dim, rows lse_stride apart; or NULL */
+    float *scratch; /* cadftk_attention_scratch, aligned to 64 bytes */
+    int64_t q_stride, k_stride, v_stride, out_stride, lse_stride;
+    int64_t queries, group;
+    int64_t dim;    /* 1 to CADFTK_ATTENTION_DIM */
+    int64_t first;  /* position of the first query, at least 0 */
+    int64_t window; /* at least 1 */
+    double scale;   /* of the scores */
+    /* The gradient only: */
+    const float *grad_out; /* as out */
+    float *grad_q;         /* as q; written */
+    /* Sums over blocks of queries: += at the keys that the block sees. The
+     * first row is that of the key at position sum_first, rows are `dim`
+     * rounded up to 16 apart. */
+    float *sum_k, *sum_v;
+    int64_t sum_first;
+} cadftk_attention_block;
+
+enum {
+    CADFTK_ATTENTION_KEYS = 64, /* a block of keys */
+    CADFTK_ATTENTION_DIM = 256, /* largest head_dim */
+    CADFTK_ATTENTION_TILE = 48, /* rows at a time: a query and head each */
+    CADFTK_ATTENTION_ROWS = 192 /* rows of a call for which packing a block of
+                                   keys costs little */
+};
+
+/* Reads q, k, v; writes out, and lse: logsumexp of the scores. */
+typedef void cadftk_attention_fn(const cadftk_attention_block *block);
+
+/* Reads q, k, v, out, lse, which must be those of the forward pass, and
+ * grad_out; writes grad_q, adds to sum_k and sum_v. */
+typedef void cadftk_attention_grad_fn(const cadftk_attention_block *block);
+
+/* dim in whole vectors. */
+static inline int64_t cadftk_attention_padded(int64_t dim)
+{
+    return (dim + 15) / 16 * 16;
+}
+
+/* Floats of scratch of a call, rows = queries * group. */
+static inline int64_t
+cadftk_attention_scratch(int64_t rows, int64_t dim, int grad)
+{
+    const int64_t keys = CADFTK_ATTENTION_KEYS, tile = CADFTK_ATTENTION_TILE;
+    int64_t padded = cadftk_attention_padded(dim);
+    rows = (rows + tile - 1) / tile * tile;
+    return (grad ? 3 : 2) * (rows + keys) * padded +
+           (grad ? 2 : 1) * tile * keys + 2 * rows;
+}
+
 typedef struct cadftk_table {
     const char *name; /* "c", "avx2", "avx512", "neon" */
     cadftk_row_stats_fn *row_stats[CADFTK_DTYPES];
     /* [dtype of z][0: g has the dtype of z, 1: g is float32] */
     cadftk_row_grad_fn *row_grad[CADFTK_DTYPES][2];
+    cadftk_attention_fn *attention;
+    cadftk_attention_grad_fn *attention_grad;
 } cadftk_table;
 
 /* Each exists only in a build that has the ISA; see cpu/isa.h. */

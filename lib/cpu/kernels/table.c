@@ -11,6 +11,8 @@
 extern cadftk_row_stats_fn STATS(f32), STATS(bf16), STATS(f16);
 extern cadftk_row_grad_fn GRAD(f32), GRAD(bf16), GRAD(f16);
 extern cadftk_row_grad_fn GRAD(bf16_f32), GRAD(f16_f32);
+extern cadftk_attention_fn CADFTK_SYMBOL(cadftk_attention);
+extern cadftk_attention_grad_fn CADFTK_SYMBOL(cadftk_attention_grad);
 
 const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
     .name = CADFTK_TEXT(CADFTK_ISA),
@@ -26,4 +28,6 @@ const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
             [CADFTK_BF16] = {GRAD(bf16), GRAD(bf16_f32)},
             [CADFTK_F16] = {GRAD(f16), GRAD(f16_f32)},
         },
+    .attention = CADFTK_SYMBOL(cadftk_attention),
+    .attention_grad = CADFTK_SYMBOL(cadftk_attention_grad),
 };
