@@ -268,8 +268,10 @@ static void bench_dtype(const cadftk_table *table,
     t.c = aligned_alloc(64, ((size_t)(s->m * s->n) * 4 + 63) / 64 * 64);
     t.b = aligned_alloc(64, (t.copies * t.b_bytes + 64 + 63) / 64 * 64);
     cadft__matmul_args g = {.m = s->m, .n = s->n, .k = s->k};
-    t.scratch =
-        aligned_alloc(64, (size_t)cadft__matmul_scratch(table, &g, o->threads));
+    g.b_dtype = dtype;
+    size_t own = (size_t)cadft__matmul_scratch(table, &g, o->threads);
+    size_t blas = (size_t)cadft__matmul_cblas_scratch(&g, o->threads);
+    t.scratch = aligned_alloc(64, own > blas ? own : blas);
     if (t.a && t.b && t.c && t.scratch) {
         fill(t.a, s->m * s->k);
         fill(t.c, s->m * s->n);
