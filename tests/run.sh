@@ -202,6 +202,11 @@ END
             check arm64 'arm64 attention' $arm_run \
                 build-arm64/check_attention --isa neon --digest-only \
                 --golden tests/attention_digest.txt
+        check arm64 'arm64 matmul build' $arm_cc -Itests -DCADFTK_HAVE_C \
+            -DCADFTK_HAVE_NEON tests/check_matmul*.c $libs \
+            -o build-arm64/check_matmul &&
+            check arm64 'arm64 matmul' $arm_run build-arm64/check_matmul \
+                --isa neon --quick --golden tests/matmul_digest.txt
         check arm64 'arm64 host build' $arm_cc -I"$results" \
             tests/packaging/consumer.c $libs -o build-arm64/consumer &&
             check arm64 'arm64 host' $arm_run build-arm64/consumer

@@ -246,10 +246,14 @@ typedef struct cadft_context_desc {
     /** NULL or "cpu": the built-in backend. A text with a '/' is the path
      *  of a plug-in, see backend.h. */
     const char *backend;
-    /** Passed to the backend. For "cpu": NULL or "auto", or one of "c",
-     *  "avx2", "avx512", "neon" to force an instruction set. Results are the
-     *  same to the last bit on the latter three; "c", for machines without
-     *  fused multiply-add, agrees to 1e-6. */
+    /** Passed to the backend. For "cpu": NULL, or words between commas:
+     *  - "auto" (default), "c", "avx2", "avx512" or "neon": the instruction
+     *    set. Results are the same to the last bit on the latter three; "c",
+     *    for machines without fused multiply-add, agrees to rounding.
+     *  - "matmul=own" (default), or "matmul=libopenblas.so.0": products of
+     *    matrices by the cblas_sgemm of that shared object, LP64. OpenBLAS is
+     *    then held to one thread in the whole process while the context
+     *    lives; the promise of same bits is the BLAS's to keep. */
     const char *backend_options;
 } cadft_context_desc;
 

@@ -2,40 +2,73 @@
 /* The table of the built-in backend; opening it, and its memory. */
 #include "cpu/cpu.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/error.h"
+
+/* What the options ask for: words between commas, an instruction set and
+ * "matmul=own" or "matmul=PATH". */
+static int32_t
+read_options(cadft_device *device, const char *options, cadft_error *error)
+{
+    static const char matmul[] = "matmul=";
+    const size_t prefix = sizeof matmul - 1;
+    char isa[16] = "auto";
+    for (const char *word = options, *end; word && *word; word = end) {
+        size_t length = strcspn(word, ",");
+        end = word + length + (word[length] == ',');
+        if (strncmp(word, matmul, prefix) != 0) {
+            snprintf(isa, sizeof isa, "%.*s", (int)length, word);
+        } else if (length != prefix + 3 ||
+                   memcmp(word + prefix, "own", 3) != 0) {
+            int32_t status = cadft__blas_open(word + prefix, length - prefix,
+                                              &device->blas, error);
+            if (status)
+                return status;
+        }
+    }
+    device->table = cadft__isa_pick(isa);
+    if (!device->table)
+        return cadft__fail(error, CADFT_E_BACKEND,
+                           "backend cpu has no instruction set \"%.64s\" on "
+                           "this machine",
+                           options);
+    snprintf(device->description, sizeof device->description, "%s%s",
+             device->table->name, device->blas.sgemm ? ", CBLAS" : "");
+    return CADFT_OK;
+}
+
+static void cpu_close(cadft_device *device)
+{
+    cadft__blas_close(&device->blas);
+    device->host->free(device->host->user, device, sizeof *device, 64);
+}
 
 static int32_t cpu_open(const cadft_backend_host *host,
                         const char *options,
                         cadft_device **out,
                         cadft_error *error)
 {
-    const cadftk_table *table = cadft__isa_pick(options);
     cadft_device *device;
+    int32_t status;
     *out = NULL;
-    if (!table)
-        return cadft__fail(error, CADFT_E_BACKEND,
-                           "backend cpu has no instruction set \"%.64s\" on "
-                           "this machine",
-                           options);
     device = (cadft_device *)host->alloc(host->user, sizeof *device, 64);
     if (!device)
         return cadft__fail(error, CADFT_E_NOMEM, "no memory for a device");
+    memset(device, 0, sizeof *device);
     device->host = host;
-    device->table = table;
-    *out = device;
-    return CADFT_OK;
-}
-
-static void cpu_close(cadft_device *device)
-{
-    device->host->free(device->host->user, device, sizeof *device, 64);
+    status = read_options(device, options, error);
+    if (status)
+        cpu_close(device);
+    else
+        *out = device;
+    return status;
 }
 
 static const char *cpu_describe(cadft_device *device)
 {
-    return device->table->name;
+    return device->description;
 }
 
 static int32_t cpu_supports(cadft_device *device,
@@ -46,6 +79,9 @@ static int32_t cpu_supports(cadft_device *device,
     (void)device;
     if (op == CADFT_OP_ATTENTION || op == CADFT_OP_ATTENTION_GRAD)
         return in_dtype == CADFT_DTYPE_F32 && out_dtype == CADFT_DTYPE_F32;
+    if (op == CADFT_OP_MATMUL)
+        return (in_dtype == CADFT_DTYPE_F32 || in_dtype == CADFT_DTYPE_BF16) &&
+               out_dtype == CADFT_DTYPE_F32;
     if (op < CADFT_OP_LOSS_ROW_STATS || op > CADFT_OP_LOSS_ROW_UNIT ||
         cadft__cpu_kernel_dtype(in_dtype) < 0)
         return 0;
@@ -117,6 +153,9 @@ cpu_work_bytes(cadft_device *device, int32_t op, const void *args)
         return cadft__cpu_attention_work_bytes(
             device, (const cadft_attention_args *)args,
             op == CADFT_OP_ATTENTION_GRAD);
+    if (op == CADFT_OP_MATMUL)
+        return cadft__cpu_matmul_work_bytes(device,
+                                            (const cadft_matmul_args *)args);
     return 0;
 }
 
@@ -141,6 +180,7 @@ const cadft_backend cadft__cpu_backend = {
     .loss_row_grad = cadft__cpu_loss_row_grad,
     .loss_row_unit = cadft__cpu_loss_row_unit,
     .work_bytes = cpu_work_bytes,
+    .matmul = cadft__cpu_matmul,
     .attention = cadft__cpu_attention,
     .attention_grad = cadft__cpu_attention_grad,
 };

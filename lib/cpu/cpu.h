@@ -7,12 +7,15 @@
 #define CADFT_CPU_CPU_H
 
 #include "cadft/backend.h"
+#include "cpu/blas.h"
 #include "cpu/isa.h"
 #include "cpu/kernels/kernels.h"
 
 struct cadft_device {
     const cadft_backend_host *host;
     const cadftk_table *table;
+    cadft__blas blas;     /* sgemm NULL: own products of matrices */
+    char description[64]; /* "avx2" */
 };
 
 /* NULL for an absent array. */
@@ -49,6 +52,15 @@ int32_t cadft__cpu_loss_row_unit(cadft_device *device,
                                  const cadft_array *stats,
                                  const cadft_loss_grad_out *out,
                                  cadft_error *error);
+
+/* matmul_slot.c */
+uint64_t cadft__cpu_matmul_work_bytes(cadft_device *device,
+                                      const cadft_matmul_args *args);
+
+int32_t cadft__cpu_matmul(cadft_device *device,
+                          void *stream,
+                          const cadft_matmul_args *args,
+                          cadft_error *error);
 
 /* attention_slots.c */
 uint64_t cadft__cpu_attention_work_bytes(cadft_device *device,

@@ -170,6 +170,78 @@ cadftk_attention_scratch(int64_t rows, int64_t dim, int grad)
            (grad ? 2 : 1) * tile * keys + 2 * rows;
 }
 
+/*
+ * Matrix product, C[rows, columns] (+)= A[rows, depth] B[depth, columns], in
+ * three steps that share packed blocks:
+ *   pack_a    [transposed]: a block of A, [rows, depth], stored as such with
+ *             row stride ld, or as [depth, rows]. Writes rows * depth floats
+ *             at out and up to CADFTK_PACK_SLACK of junk behind them. A has
+ *             `readable` >= rows rows from `a` on.
+ *   pack_b    [dtype][transposed]: the same of B, [depth, columns] or stored
+ *             as [columns, depth], in panels of `panel` columns, the last
+ *             one padded: ceil(columns / panel) * panel * depth floats.
+ *   multiply  adds one panel, at most `panel` columns, to C, and fetches
+ *             what is packed next.
+ *   stream    [dtype]: multiply with B as stored [columns, depth], for at
+ *             most CADFTK_STREAM_ROWS and `panel_rows` rows.
+ * Storage needs the alignment of one element only.
+ *
+ * The element s of a product is a chain of fused multiply-adds in order of
+ * depth: s = 0; s = fma(a_k, b_k, s). Then, rounding at each +,
+ *   C = s                  fresh, no bias
+ *   C = bias + s           fresh
+ *   C = C + s              CADFTK_ADD, no bias
+ *   C = (C + bias) + s     CADFTK_ADD
+ * whatever rows and columns are.
+ */
+enum {
+    CADFTK_ADD = 1,
+    CADFTK_PACK_SLACK = 16,
+    CADFTK_PANEL_MAX = 32,
+    CADFTK_STREAM_ROWS = 4
+};
+
+typedef void cadftk_pack_a_fn(const float *a,
+                              int64_t ld,
+                              int64_t rows,
+                              int64_t depth,
+                              int64_t readable,
+                              float *out);
+
+typedef void cadftk_pack_b_fn(
+    const void *b, int64_t ld, int64_t columns, int64_t depth, float *out);
+
+/* Rows of B as stored [columns, depth] that are packed next: 16 of them,
+ * `stride` bytes apart; 16 elements of depth are `step` bytes. */
+typedef struct cadftk_panel_source {
+    const void *base;
+    int64_t stride, step;
+} cadftk_panel_source;
+
+/* next: a hint, or NULL. bias: [panel] floats, those beyond `columns`
+ * ignored; or NULL. */
+typedef void cadftk_multiply_fn(int64_t rows,
+                                int64_t columns,
+                                int64_t depth,
+                                const float *a,
+                                const float *b,
+                                const cadftk_panel_source *next,
+                                float *c,
+                                int64_t ldc,
+                                const float *bias,
+                                uint32_t flags);
+
+typedef void cadftk_stream_fn(int64_t rows,
+                              int64_t columns,
+                              int64_t depth,
+                              const float *a,
+                              const void *b,
+                              int64_t ldb,
+                              float *c,
+                              int64_t ldc,
+                              const float *bias,
+                              uint32_t flags);
+
 typedef struct cadftk_table {
     const char *name; /* "c", "avx2", "avx512", "neon" */
     cadftk_row_stats_fn *row_stats[CADFTK_DTYPES];
@@ -177,6 +249,12 @@ typedef struct cadftk_table {
     cadftk_row_grad_fn *row_grad[CADFTK_DTYPES][2];
     cadftk_attention_fn *attention;
     cadftk_attention_grad_fn *attention_grad;
+    int32_t panel;      /* columns of a packed panel of B, a multiple of 16 */
+    int32_t panel_rows; /* rows of A that one pass over it serves */
+    cadftk_pack_a_fn *pack_a[2];
+    cadftk_pack_b_fn *pack_b[2][2]; /* f32, bf16 */
+    cadftk_multiply_fn *multiply;
+    cadftk_stream_fn *stream[2]; /* f32, bf16 */
 } cadftk_table;
 
 /* Each exists only in a build that has the ISA; see cpu/isa.h. */

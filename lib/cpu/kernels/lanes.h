@@ -20,6 +20,14 @@
  * one operation each instead of a shuffle and a shift.
  *   vf_load_bf16_pair, vf_store_bf16_pair, vf_load_bf16, vf_load_f16,
  *   vf_store_f16
+ *
+ * Packing of matrices:
+ *   vf_load_quads(p, stride)  lanes 4q..4q+3 are the 16 bytes at
+ *                             p + 4q * stride; stride in bytes
+ *   vf_transpose_quads(r)     lane 4q+i of r[k] becomes lane 4q+k of r[i]
+ *   vf_bf16_even, vf_bf16_odd of 16 words, each a pair of bf16
+ *   vf_load_low, vf_store_low, vf_load_quads_low   the first 8 lanes only;
+ *                             what is loaded has 0 in the others
  */
 #ifndef CADFT_CPU_KERNELS_LANES_H
 #define CADFT_CPU_KERNELS_LANES_H

@@ -116,6 +116,62 @@ INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
     *odd = vf_pair(bf16_odd(x), bf16_odd(y));
 }
 
+INLINE vf vf_bf16_even(vf x)
+{
+    return vf_pair(bf16_even(_mm256_castps_si256(x.a)),
+                   bf16_even(_mm256_castps_si256(x.b)));
+}
+
+INLINE vf vf_bf16_odd(vf x)
+{
+    return vf_pair(bf16_odd(_mm256_castps_si256(x.a)),
+                   bf16_odd(_mm256_castps_si256(x.b)));
+}
+
+INLINE __m256 load_quads(const char *p, const char *q)
+{
+    __m128 low = _mm_loadu_ps((const float *)(const void *)p);
+    __m128 high = _mm_loadu_ps((const float *)(const void *)q);
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+}
+
+INLINE vf vf_load_quads(const char *p, int64_t stride)
+{
+    return vf_pair(load_quads(p, p + 4 * stride),
+                   load_quads(p + 8 * stride, p + 12 * stride));
+}
+
+INLINE vf vf_load_quads_low(const char *p, int64_t stride)
+{
+    return vf_pair(load_quads(p, p + 4 * stride), _mm256_setzero_ps());
+}
+
+INLINE void transpose4(__m256 *x, __m256 *y, __m256 *z, __m256 *w)
+{
+    __m256 a = _mm256_unpacklo_ps(*x, *y), b = _mm256_unpackhi_ps(*x, *y);
+    __m256 c = _mm256_unpacklo_ps(*z, *w), d = _mm256_unpackhi_ps(*z, *w);
+    *x = _mm256_shuffle_ps(a, c, 0x44);
+    *y = _mm256_shuffle_ps(a, c, 0xee);
+    *z = _mm256_shuffle_ps(b, d, 0x44);
+    *w = _mm256_shuffle_ps(b, d, 0xee);
+}
+
+INLINE void vf_transpose_quads(vf r[4])
+{
+    transpose4(&r[0].a, &r[1].a, &r[2].a, &r[3].a);
+    transpose4(&r[0].b, &r[1].b, &r[2].b, &r[3].b);
+}
+
+INLINE vf vf_load_low(const float *p)
+{
+    return vf_pair(_mm256_loadu_ps(p), _mm256_setzero_ps());
+}
+
+INLINE void vf_store_low(float *p, vf x)
+{
+    _mm256_storeu_ps(p, x.a);
+}
+
 INLINE vf vf_load_bf16(const uint16_t *p)
 {
     return vf_pair(bf16_even(_mm256_cvtepu16_epi32(load_128(p))),

@@ -73,6 +73,55 @@ INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
     *odd = _mm512_castsi512_ps(_mm512_and_si512(x, high));
 }
 
+INLINE vf vf_bf16_even(vf x)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 16));
+}
+
+INLINE vf vf_bf16_odd(vf x)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), high));
+}
+
+INLINE __m128 load_quad(const char *p)
+{
+    return _mm_loadu_ps((const float *)(const void *)p);
+}
+
+INLINE vf vf_load_quads_low(const char *p, int64_t stride)
+{
+    __m512 x = _mm512_zextps128_ps512(load_quad(p));
+    return _mm512_insertf32x4(x, load_quad(p + 4 * stride), 1);
+}
+
+INLINE vf vf_load_quads(const char *p, int64_t stride)
+{
+    __m512 x = vf_load_quads_low(p, stride);
+    x = _mm512_insertf32x4(x, load_quad(p + 8 * stride), 2);
+    return _mm512_insertf32x4(x, load_quad(p + 12 * stride), 3);
+}
+
+INLINE void vf_transpose_quads(vf r[4])
+{
+    vf a = _mm512_unpacklo_ps(r[0], r[1]), b = _mm512_unpackhi_ps(r[0], r[1]);
+    vf c = _mm512_unpacklo_ps(r[2], r[3]), d = _mm512_unpackhi_ps(r[2], r[3]);
+    r[0] = _mm512_shuffle_ps(a, c, 0x44);
+    r[1] = _mm512_shuffle_ps(a, c, 0xee);
+    r[2] = _mm512_shuffle_ps(b, d, 0x44);
+    r[3] = _mm512_shuffle_ps(b, d, 0xee);
+}
+
+INLINE vf vf_load_low(const float *p)
+{
+    return _mm512_zextps256_ps512(_mm256_loadu_ps(p));
+}
+
+INLINE void vf_store_low(float *p, vf x)
+{
+    _mm256_storeu_ps(p, _mm512_castps512_ps256(x));
+}
+
 INLINE vf vf_load_bf16(const uint16_t *p)
 {
     __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)p);

@@ -146,6 +146,55 @@ INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
     }
 }
 
+INLINE vf vf_bf16_even(vf x)
+{
+    QUADS(vf, (f32x4)(EVEN_SHIFT((u32x4)x.q[i])));
+}
+
+INLINE vf vf_bf16_odd(vf x)
+{
+    QUADS(vf, (f32x4)(ODD_SHIFT((u32x4)x.q[i])));
+}
+
+INLINE vf vf_load_quads(const char *p, int64_t stride)
+{
+    vf r;
+    for (int i = 0; i < 4; i++)
+        memcpy(&r.q[i], p + 4 * i * stride, sizeof r.q[i]);
+    return r;
+}
+
+INLINE vf vf_load_quads_low(const char *p, int64_t stride)
+{
+    vf r = vf_set1(0.0f);
+    for (int i = 0; i < 2; i++)
+        memcpy(&r.q[i], p + 4 * i * stride, sizeof r.q[i]);
+    return r;
+}
+
+INLINE void vf_transpose_quads(vf r[4])
+{
+    for (int i = 0; i < 4; i++) {
+        f32x4 x = r[0].q[i], y = r[1].q[i], z = r[2].q[i], w = r[3].q[i];
+        for (int k = 0; k < 4; k++) {
+            f32x4 column = {x[k], y[k], z[k], w[k]};
+            r[k].q[i] = column;
+        }
+    }
+}
+
+INLINE vf vf_load_low(const float *p)
+{
+    vf r = vf_set1(0.0f);
+    memcpy(&r, p, 2 * sizeof r.q[0]);
+    return r;
+}
+
+INLINE void vf_store_low(float *p, vf x)
+{
+    memcpy(p, &x, 2 * sizeof x.q[0]);
+}
+
 INLINE vf vf_load_bf16(const uint16_t *p)
 {
     QUADS(vf, (f32x4)(quad_load_halves(p + 4 * i) << 16));

@@ -102,6 +102,59 @@ INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
     }
 }
 
+INLINE vf vf_bf16_even(vf x)
+{
+    QUADS(vf, vreinterpretq_f32_u32(
+                  vshlq_n_u32(vreinterpretq_u32_f32(x.q[i]), 16)));
+}
+
+INLINE vf vf_bf16_odd(vf x)
+{
+    QUADS(vf, vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x.q[i]),
+                                              vdupq_n_u32(0xffff0000u))));
+}
+
+/* By bytes: a pair of bf16 need not be aligned as a word is. */
+INLINE float32x4_t load_quad(const char *p)
+{
+    return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)p));
+}
+
+INLINE vf vf_load_quads(const char *p, int64_t stride)
+{
+    QUADS(vf, load_quad(p + 4 * i * stride));
+}
+
+INLINE vf vf_load_quads_low(const char *p, int64_t stride)
+{
+    QUADS(vf, i < 2 ? load_quad(p + 4 * i * stride) : vdupq_n_f32(0.0f));
+}
+
+INLINE void vf_transpose_quads(vf r[4])
+{
+    for (int i = 0; i < 4; i++) {
+        float32x4x2_t a = vtrnq_f32(r[0].q[i], r[1].q[i]);
+        float32x4x2_t b = vtrnq_f32(r[2].q[i], r[3].q[i]);
+        for (int k = 0; k < 2; k++) {
+            r[k].q[i] =
+                vcombine_f32(vget_low_f32(a.val[k]), vget_low_f32(b.val[k]));
+            r[k + 2].q[i] =
+                vcombine_f32(vget_high_f32(a.val[k]), vget_high_f32(b.val[k]));
+        }
+    }
+}
+
+INLINE vf vf_load_low(const float *p)
+{
+    QUADS(vf, i < 2 ? vld1q_f32(p + 4 * i) : vdupq_n_f32(0.0f));
+}
+
+INLINE void vf_store_low(float *p, vf x)
+{
+    vst1q_f32(p, x.q[0]);
+    vst1q_f32(p + 4, x.q[1]);
+}
+
 INLINE vf vf_load_bf16(const uint16_t *p)
 {
     QUADS(vf, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16)));

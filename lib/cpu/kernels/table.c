@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel table of one ISA; compiled with the same flags as the kernels. */
-#include "cpu/kernels/lanes.h"
+#include "cpu/kernels/panel.h"
 
 #define CADFTK_TEXT_(x) #x
 #define CADFTK_TEXT(x) CADFTK_TEXT_(x)
@@ -13,6 +13,15 @@ extern cadftk_row_grad_fn GRAD(f32), GRAD(bf16), GRAD(f16);
 extern cadftk_row_grad_fn GRAD(bf16_f32), GRAD(f16_f32);
 extern cadftk_attention_fn CADFTK_SYMBOL(cadftk_attention);
 extern cadftk_attention_grad_fn CADFTK_SYMBOL(cadftk_attention_grad);
+extern cadftk_pack_a_fn CADFTK_SYMBOL(cadftk_pack_a);
+extern cadftk_pack_a_fn CADFTK_SYMBOL(cadftk_pack_a_t);
+extern cadftk_pack_b_fn CADFTK_SYMBOL(cadftk_pack_b_f32);
+extern cadftk_pack_b_fn CADFTK_SYMBOL(cadftk_pack_b_f32_t);
+extern cadftk_pack_b_fn CADFTK_SYMBOL(cadftk_pack_b_bf16);
+extern cadftk_pack_b_fn CADFTK_SYMBOL(cadftk_pack_b_bf16_t);
+extern cadftk_multiply_fn CADFTK_SYMBOL(cadftk_multiply);
+extern cadftk_stream_fn CADFTK_SYMBOL(cadftk_stream_f32);
+extern cadftk_stream_fn CADFTK_SYMBOL(cadftk_stream_bf16);
 
 const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
     .name = CADFTK_TEXT(CADFTK_ISA),
@@ -30,4 +39,24 @@ const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
         },
     .attention = CADFTK_SYMBOL(cadftk_attention),
     .attention_grad = CADFTK_SYMBOL(cadftk_attention_grad),
+    .panel = PANEL,
+    .panel_rows = PANEL_ROWS,
+    .pack_a =
+        {
+            CADFTK_SYMBOL(cadftk_pack_a),
+            CADFTK_SYMBOL(cadftk_pack_a_t),
+        },
+    .pack_b =
+        {
+            [CADFTK_F32] = {CADFTK_SYMBOL(cadftk_pack_b_f32),
+                            CADFTK_SYMBOL(cadftk_pack_b_f32_t)},
+            [CADFTK_BF16] = {CADFTK_SYMBOL(cadftk_pack_b_bf16),
+                             CADFTK_SYMBOL(cadftk_pack_b_bf16_t)},
+        },
+    .multiply = CADFTK_SYMBOL(cadftk_multiply),
+    .stream =
+        {
+            [CADFTK_F32] = CADFTK_SYMBOL(cadftk_stream_f32),
+            [CADFTK_BF16] = CADFTK_SYMBOL(cadftk_stream_bf16),
+        },
 };
