@@ -76,17 +76,56 @@ static int32_t cpu_supports(cadft_device *device,
                             int32_t in_dtype,
                             int32_t out_dtype)
 {
+    int loss = cadft__cpu_kernel_dtype(in_dtype) >= 0;
+    int weight = in_dtype == CADFT_DTYPE_F32 || in_dtype == CADFT_DTYPE_BF16;
+    int f32_out = out_dtype == CADFT_DTYPE_F32;
     (void)device;
-    if (op == CADFT_OP_ATTENTION || op == CADFT_OP_ATTENTION_GRAD)
-        return in_dtype == CADFT_DTYPE_F32 && out_dtype == CADFT_DTYPE_F32;
-    if (op == CADFT_OP_MATMUL)
-        return (in_dtype == CADFT_DTYPE_F32 || in_dtype == CADFT_DTYPE_BF16) &&
-               out_dtype == CADFT_DTYPE_F32;
-    if (op < CADFT_OP_LOSS_ROW_STATS || op > CADFT_OP_LOSS_ROW_UNIT ||
-        cadft__cpu_kernel_dtype(in_dtype) < 0)
+    switch (op) {
+    case CADFT_OP_LOSS_ROW_STATS:
+        return loss;
+    case CADFT_OP_LOSS_ROW_GRAD:
+    case CADFT_OP_LOSS_ROW_UNIT:
+        return loss && (out_dtype == in_dtype || f32_out);
+    case CADFT_OP_ROWS_GATHER:
+    case CADFT_OP_NORM:
+    case CADFT_OP_NORM_GRAD:
+    case CADFT_OP_ADD_NORM:
+    case CADFT_OP_MATMUL:
+        return weight && f32_out;
+    case CADFT_OP_ROWS_PUT:
+    case CADFT_OP_ROWS_ADD:
+    case CADFT_OP_ROPE:
+    case CADFT_OP_ATTENTION:
+    case CADFT_OP_ATTENTION_GRAD:
+    case CADFT_OP_SWIGLU:
+    case CADFT_OP_SWIGLU_GRAD:
+    case CADFT_OP_ADD:
+    case CADFT_OP_COLUMN_SUM:
+        return in_dtype == CADFT_DTYPE_F32 && f32_out;
+    default:
         return 0;
-    return op == CADFT_OP_LOSS_ROW_STATS || out_dtype == in_dtype ||
-           out_dtype == CADFT_DTYPE_F32;
+    }
+}
+
+static uint64_t
+cpu_work_bytes(cadft_device *device, int32_t op, const void *args)
+{
+    const cadft_attention_args *attention = (const cadft_attention_args *)args;
+    switch (op) {
+    case CADFT_OP_ATTENTION:
+        return cadft__cpu_attention_work_bytes(device, attention, 0);
+    case CADFT_OP_ATTENTION_GRAD:
+        return cadft__cpu_attention_work_bytes(device, attention, 1);
+    case CADFT_OP_MATMUL:
+        return cadft__cpu_matmul_work_bytes(device,
+                                            (const cadft_matmul_args *)args);
+    case CADFT_OP_NORM_GRAD:
+        return cadft__cpu_norm_grad_work((const cadft_norm_args *)args);
+    case CADFT_OP_COLUMN_SUM:
+        return cadft__cpu_column_sum_work((const cadft_add_args *)args);
+    default:
+        return 0;
+    }
 }
 
 static int32_t cpu_mem_alloc(cadft_device *device,
@@ -146,19 +185,6 @@ static int32_t cpu_sync(cadft_device *device, void *stream, cadft_error *error)
     return CADFT_OK;
 }
 
-static uint64_t
-cpu_work_bytes(cadft_device *device, int32_t op, const void *args)
-{
-    if (op == CADFT_OP_ATTENTION || op == CADFT_OP_ATTENTION_GRAD)
-        return cadft__cpu_attention_work_bytes(
-            device, (const cadft_attention_args *)args,
-            op == CADFT_OP_ATTENTION_GRAD);
-    if (op == CADFT_OP_MATMUL)
-        return cadft__cpu_matmul_work_bytes(device,
-                                            (const cadft_matmul_args *)args);
-    return 0;
-}
-
 extern const cadft_backend cadft__cpu_backend; /* declared by the core */
 const cadft_backend cadft__cpu_backend = {
     .struct_size = sizeof cadft__cpu_backend,
@@ -183,4 +209,16 @@ const cadft_backend cadft__cpu_backend = {
     .matmul = cadft__cpu_matmul,
     .attention = cadft__cpu_attention,
     .attention_grad = cadft__cpu_attention_grad,
+    .mem_zero = cadft__cpu_mem_zero,
+    .rows_gather = cadft__cpu_rows_gather,
+    .rows_put = cadft__cpu_rows_put,
+    .rows_add = cadft__cpu_rows_add,
+    .norm = cadft__cpu_norm,
+    .norm_grad = cadft__cpu_norm_grad,
+    .rope = cadft__cpu_rope,
+    .swiglu = cadft__cpu_swiglu,
+    .swiglu_grad = cadft__cpu_swiglu_grad,
+    .add = cadft__cpu_add,
+    .column_sum = cadft__cpu_column_sum,
+    .add_norm = cadft__cpu_add_norm,
 };

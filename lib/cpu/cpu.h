@@ -76,5 +76,30 @@ int32_t cadft__cpu_attention_grad(cadft_device *device,
                                   void *stream,
                                   const cadft_attention_args *args,
                                   cadft_error *error);
+#define CADFT__CPU_OP(name, type)                                              \
+    int32_t cadft__cpu_##name(cadft_device *device, void *stream,              \
+                              const type *args, cadft_error *error)
+
+/* model_rows.c */
+int32_t cadft__cpu_mem_zero(cadft_device *device,
+                            void *stream,
+                            const cadft_array *to,
+                            uint64_t bytes,
+                            cadft_error *error);
+CADFT__CPU_OP(rows_gather, cadft_rows_args);
+CADFT__CPU_OP(rows_put, cadft_rows_args);
+CADFT__CPU_OP(rows_add, cadft_rows_args);
+CADFT__CPU_OP(rope, cadft_rope_args);
+CADFT__CPU_OP(swiglu, cadft_swiglu_args);
+CADFT__CPU_OP(swiglu_grad, cadft_swiglu_args);
+CADFT__CPU_OP(add, cadft_add_args);
+
+/* model_norm.c; ..._work is what work_bytes says. */
+CADFT__CPU_OP(norm, cadft_norm_args);
+CADFT__CPU_OP(add_norm, cadft_norm_args);
+CADFT__CPU_OP(norm_grad, cadft_norm_args);
+CADFT__CPU_OP(column_sum, cadft_add_args);
+uint64_t cadft__cpu_norm_grad_work(const cadft_norm_args *args);
+uint64_t cadft__cpu_column_sum_work(const cadft_add_args *args);
 
 #endif

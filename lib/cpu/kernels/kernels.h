@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The per-ISA kernel table of the built-in CPU backend: one row of logits in,
- * its softmax statistics or its gradient out; attention of one block of
- * queries.
+ * The per-ISA kernel table of the built-in CPU backend. Here the loss, one row
+ * of logits in, its softmax statistics or its gradient out; and attention of
+ * one block of queries. A model's other operations are in model.h.
  *
  * Contract shared by every kernel:
  *  - plain pointers with the natural alignment of one element, nothing more;
@@ -20,6 +20,8 @@
 #define CADFT_CPU_KERNELS_KERNELS_H
 
 #include <stdint.h>
+
+#include "cpu/kernels/model.h"
 
 /* Storage types. bf16 and f16 are held as uint16_t bit patterns. */
 enum { CADFTK_F32 = 0, CADFTK_BF16 = 1, CADFTK_F16 = 2, CADFTK_DTYPES = 3 };
@@ -255,6 +257,7 @@ typedef struct cadftk_table {
     cadftk_pack_b_fn *pack_b[2][2]; /* f32, bf16 */
     cadftk_multiply_fn *multiply;
     cadftk_stream_fn *stream[2]; /* f32, bf16 */
+    cadftk_model model;
 } cadftk_table;
 
 /* Each exists only in a build that has the ISA; see cpu/isa.h. */

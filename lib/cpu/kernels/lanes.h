@@ -9,10 +9,12 @@
  *
  * Helpers, a, b, c of type vf unless said otherwise:
  *   vf_fma(a, b, c) = a*b + c    vf_fnma(a, b, c) = c - a*b
+ *   vf_minus_abs(a) = -|a|
  *   vf_max(a, b)    = a > b ? a : b; a NaN in b comes through on every ISA
  *   vf_pow2(t)      the low nine bits of t's pattern moved into the exponent
  *   vf_any_gt(a, b) whether a > b in some lane
  *   vf_keep_gt(a, b, x)  x where a > b, else +0
+ *   vf_pick_gt(a, b, x, y)  x where a > b, else y
  *   vd_lo(a), vd_hi(a)   lanes 0..7 and 8..15 widened
  *
  * 16-bit loads and stores. A bf16 pair is 32 consecutive elements; the even
@@ -64,6 +66,42 @@ INLINE double fma64(double a, double b, double c)
 #else
     return a * b + c;
 #endif
+}
+
+/* Into the cache, from an address that need not be mapped. */
+INLINE void prefetch_floats(const float *p, int64_t ahead)
+{
+    __builtin_prefetch((const void *)((uintptr_t)p + 4 * (uintptr_t)ahead));
+}
+
+/* count in [1, LANES] elements, padded with +0; a constant in hot loops. */
+INLINE vf vf_load_some(const float *p, int64_t count)
+{
+    float x[LANES] = {0};
+    if (count == LANES)
+        return vf_load(p);
+    memcpy(x, p, (size_t)count * sizeof *x);
+    return vf_load(x);
+}
+
+INLINE vf vf_load_bf16_some(const uint16_t *p, int64_t count)
+{
+    uint16_t x[LANES] = {0};
+    if (count == LANES)
+        return vf_load_bf16(p);
+    memcpy(x, p, (size_t)count * sizeof *x);
+    return vf_load_bf16(x);
+}
+
+INLINE void vf_store_some(float *p, vf v, int64_t count)
+{
+    float x[LANES];
+    if (count == LANES) {
+        vf_store(p, v);
+    } else {
+        vf_store(x, v);
+        memcpy(p, x, (size_t)count * sizeof *x);
+    }
 }
 
 /* Largest lane, NaN lanes aside. */

@@ -47,6 +47,22 @@ INLINE vf vf_sub(vf x, vf y)
     return vf_pair(_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b));
 }
 
+INLINE vf vf_mul(vf x, vf y)
+{
+    return vf_pair(_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b));
+}
+
+INLINE vf vf_div(vf x, vf y)
+{
+    return vf_pair(_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b));
+}
+
+INLINE vf vf_minus_abs(vf x)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return vf_pair(_mm256_or_ps(x.a, sign), _mm256_or_ps(x.b, sign));
+}
+
 INLINE vf vf_fma(vf x, vf y, vf z)
 {
     return vf_pair(_mm256_fmadd_ps(x.a, y.a, z.a),
@@ -86,6 +102,14 @@ INLINE vf vf_keep_gt(vf x, vf y, vf v)
     __m256 a = _mm256_cmp_ps(x.a, y.a, _CMP_GT_OQ);
     __m256 b = _mm256_cmp_ps(x.b, y.b, _CMP_GT_OQ);
     return vf_pair(_mm256_and_ps(a, v.a), _mm256_and_ps(b, v.b));
+}
+
+INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)
+{
+    __m256 a = _mm256_cmp_ps(x.a, y.a, _CMP_GT_OQ);
+    __m256 b = _mm256_cmp_ps(x.b, y.b, _CMP_GT_OQ);
+    return vf_pair(_mm256_blendv_ps(w.a, v.a, a),
+                   _mm256_blendv_ps(w.b, v.b, b));
 }
 
 INLINE __m256i load_256(const uint16_t *p)

@@ -35,6 +35,21 @@ INLINE vf vf_sub(vf x, vf y)
     return _mm512_sub_ps(x, y);
 }
 
+INLINE vf vf_mul(vf x, vf y)
+{
+    return _mm512_mul_ps(x, y);
+}
+
+INLINE vf vf_div(vf x, vf y)
+{
+    return _mm512_div_ps(x, y);
+}
+
+INLINE vf vf_minus_abs(vf x)
+{
+    return _mm512_or_ps(x, _mm512_set1_ps(-0.0f));
+}
+
 INLINE vf vf_fma(vf x, vf y, vf z)
 {
     return _mm512_fmadd_ps(x, y, z);
@@ -63,6 +78,11 @@ INLINE int vf_any_gt(vf x, vf y)
 INLINE vf vf_keep_gt(vf x, vf y, vf v)
 {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, y, _CMP_GT_OQ), v);
+}
+
+INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)
+{
+    return _mm512_mask_mov_ps(w, _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ), v);
 }
 
 INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)

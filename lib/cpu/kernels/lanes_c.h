@@ -76,6 +76,21 @@ INLINE vf vf_sub(vf x, vf y)
     QUADS(vf, x.q[i] - y.q[i]);
 }
 
+INLINE vf vf_mul(vf x, vf y)
+{
+    QUADS(vf, x.q[i] * y.q[i]);
+}
+
+INLINE vf vf_div(vf x, vf y)
+{
+    QUADS(vf, x.q[i] / y.q[i]);
+}
+
+INLINE vf vf_minus_abs(vf x)
+{
+    QUADS(vf, (f32x4)((u32x4)x.q[i] | 0x80000000u));
+}
+
 INLINE vf vf_fma(vf x, vf y, vf z)
 {
     QUADS(vf, x.q[i] * y.q[i] + z.q[i]);
@@ -108,6 +123,12 @@ INLINE int vf_any_gt(vf x, vf y)
 INLINE vf vf_keep_gt(vf x, vf y, vf v)
 {
     QUADS(vf, (f32x4)((u32x4)(x.q[i] > y.q[i]) & (u32x4)v.q[i]));
+}
+
+INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)
+{
+    QUADS(vf, (f32x4)quad_pick((u32x4)(x.q[i] > y.q[i]), (u32x4)v.q[i],
+                               (u32x4)w.q[i]));
 }
 
 INLINE u32x4 quad_load_halves(const uint16_t *p)

@@ -50,6 +50,21 @@ INLINE vf vf_sub(vf x, vf y)
     QUADS(vf, vsubq_f32(x.q[i], y.q[i]));
 }
 
+INLINE vf vf_mul(vf x, vf y)
+{
+    QUADS(vf, vmulq_f32(x.q[i], y.q[i]));
+}
+
+INLINE vf vf_div(vf x, vf y)
+{
+    QUADS(vf, vdivq_f32(x.q[i], y.q[i]));
+}
+
+INLINE vf vf_minus_abs(vf x)
+{
+    QUADS(vf, vnegq_f32(vabsq_f32(x.q[i])));
+}
+
 INLINE vf vf_fma(vf x, vf y, vf z)
 {
     QUADS(vf, vfmaq_f32(z.q[i], x.q[i], y.q[i]));
@@ -85,6 +100,11 @@ INLINE vf vf_keep_gt(vf x, vf y, vf v)
 {
     QUADS(vf, vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(x.q[i], y.q[i]),
                                               vreinterpretq_u32_f32(v.q[i]))));
+}
+
+INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)
+{
+    QUADS(vf, vbslq_f32(vcgtq_f32(x.q[i], y.q[i]), v.q[i], w.q[i]));
 }
 
 INLINE uint32x4_t load_u32x4(const uint16_t *p)

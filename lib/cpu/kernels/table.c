@@ -23,6 +23,18 @@ extern cadftk_multiply_fn CADFTK_SYMBOL(cadftk_multiply);
 extern cadftk_stream_fn CADFTK_SYMBOL(cadftk_stream_f32);
 extern cadftk_stream_fn CADFTK_SYMBOL(cadftk_stream_bf16);
 
+#define NORM(suffix) CADFTK_SYMBOL(cadftk_norm_##suffix)
+
+extern cadftk_norm_fn NORM(f32), NORM(bf16);
+extern cadftk_norm_grad_fn NORM(grad_f32), NORM(grad_bf16);
+extern cadftk_rope_fn CADFTK_SYMBOL(cadftk_rope);
+extern cadftk_swiglu_fn CADFTK_SYMBOL(cadftk_swiglu);
+extern cadftk_swiglu_grad_fn CADFTK_SYMBOL(cadftk_swiglu_grad);
+extern cadftk_add_fn CADFTK_SYMBOL(cadftk_add);
+extern cadftk_widen_fn CADFTK_SYMBOL(cadftk_widen_bf16);
+extern cadftk_sum_rows_fn CADFTK_SYMBOL(cadftk_sum_rows);
+extern cadftk_fold_rows_fn CADFTK_SYMBOL(cadftk_fold_rows);
+
 const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
     .name = CADFTK_TEXT(CADFTK_ISA),
     .row_stats =
@@ -58,5 +70,17 @@ const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
         {
             [CADFTK_F32] = CADFTK_SYMBOL(cadftk_stream_f32),
             [CADFTK_BF16] = CADFTK_SYMBOL(cadftk_stream_bf16),
+        },
+    .model =
+        {
+            .norm = {NORM(f32), NORM(bf16)},
+            .norm_grad = {NORM(grad_f32), NORM(grad_bf16)},
+            .rope = CADFTK_SYMBOL(cadftk_rope),
+            .swiglu = CADFTK_SYMBOL(cadftk_swiglu),
+            .swiglu_grad = CADFTK_SYMBOL(cadftk_swiglu_grad),
+            .add = CADFTK_SYMBOL(cadftk_add),
+            .widen_bf16 = CADFTK_SYMBOL(cadftk_widen_bf16),
+            .sum_rows = CADFTK_SYMBOL(cadftk_sum_rows),
+            .fold_rows = CADFTK_SYMBOL(cadftk_fold_rows),
         },
 };
