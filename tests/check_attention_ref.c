@@ -178,6 +178,11 @@ int attention_reference_make(const attention_shape *s,
     *ref = (attention_reference){zeros(out), zeros(out), zeros(lse), zeros(lse),
                                  zeros(q),   zeros(q),   zeros(k),   zeros(k),
                                  zeros(v),   zeros(v)};
+    for (int64_t i = 0; grad && i < s->sequences; i++)
+        for (int64_t j = s->k_first[i]; j < s->k_first[i] + s->k_count[i]; j++)
+            for (int64_t c = 0; c < s->kv_heads * s->dim; c++)
+                ref->grad_k_bound[j * s->k_stride + c] =
+                    ref->grad_v_bound[j * s->v_stride + c] = 1e-37;
     for (int64_t i = 0; w && i < s->sequences; i++) {
         int64_t n = s->q_first[i + 1] - s->q_first[i];
         for (int64_t t = 0; t < n * s->heads; t++) {

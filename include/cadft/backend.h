@@ -295,9 +295,7 @@ typedef struct cadft_rope_args {
  *      attention:       out = softmax(scale q k^T) v, and lse of each row and
  *                       head if it is there
  *      attention_grad:  from q, k, v, out, lse and grad_out: grad_q, grad_k,
- *                       grad_v, written for the rows of the sequences. A
- *                       backend may refuse a sequence with more keys than
- *                       queries: CADFT_E_UNSUPPORTED
+ *                       grad_v, written for the rows of the sequences
  *  The three int64 arrays lie in host memory and are read during the call, by
  *  work_bytes as well: they are sizes. */
 typedef struct cadft_attention_args {

@@ -24,6 +24,7 @@ typedef struct piece {
     int64_t sequence;
     int64_t first, queries; /* positions of its queries in the sequence */
     int64_t key;            /* first key they see */
+    int64_t own;            /* gradient: first key whose sum it completes */
     int64_t sum_rows;       /* gradient: key rows of the pieces before */
 } piece;
 
@@ -74,7 +75,10 @@ static int64_t most_pieces(const cadft_attention_args *a, int grad)
 
 static int64_t most_sum_rows(const cadft_attention_args *a)
 {
-    return grad_pieces(query_rows(a)) * query_rows(a);
+    int64_t keys = 0;
+    for (int64_t s = 0; s < a->sequences; s++)
+        keys += a->k_count[s];
+    return grad_pieces(query_rows(a)) * keys;
 }
 
 static int64_t scratch_floats(const cadft_attention_args *a, int grad)
@@ -92,7 +96,7 @@ static uint64_t table_bytes(int64_t pieces)
 
 static int is_sized(const cadft_attention_args *a)
 {
-    return a->q_first && a->sequences > 0 && a->kv_heads > 0 &&
+    return a->q_first && a->k_count && a->sequences > 0 && a->kv_heads > 0 &&
            a->heads >= a->kv_heads && a->head_dim > 0 &&
            a->head_dim <= CADFTK_ATTENTION_DIM;
 }
@@ -132,28 +136,34 @@ static void
 add_piece(struct job *job, int64_t s, int64_t first, int64_t end, int64_t *rows)
 {
     piece *p = job->pieces + job->count;
-    if (end <= first)
-        return;
     job->order[job->count] = job->count;
     job->count++;
     p->sequence = s;
     p->first = first;
     p->queries = end - first;
+    p->own = p == job->pieces || p[-1].sequence != s ? 0 : first;
     p->key = first - job->window + 1 > 0 ? first - job->window + 1 : 0;
+    p->key = p->queries ? p->key : end;
     p->sum_rows = *rows;
     *rows += end - p->key;
 }
 
+/* A sequence without queries is a piece, too, if it has keys: their gradient
+ * is 0. */
 static void cut_for_grad(struct job *job, int64_t s, int64_t n, int64_t *rows)
 {
-    int64_t pieces = grad_pieces(n), share = cost_until(n, job->window);
-    int64_t from = 0, to = 0;
-    share = share / pieces + 1;
+    int64_t before = job->args->k_count[s] - n, end = before + n;
+    int64_t pieces = grad_pieces(n), from = before, to = before;
+    int64_t start = cost_until(before, job->window);
+    int64_t share = (cost_until(end, job->window) - start) / pieces + 1;
+    if (end == 0)
+        return;
     for (int64_t i = 1; i <= pieces; i++, from = to) {
-        while (to < n && cost_until(to, job->window) < i * share)
+        while (to < end && cost_until(to, job->window) - start < i * share)
             to += GRAD_ALIGN;
-        to = i == pieces || to > n ? n : to;
-        add_piece(job, s, from, to, rows);
+        to = i == pieces || to > end ? end : to;
+        if (from < to || n == 0)
+            add_piece(job, s, from, to, rows);
     }
 }
 
@@ -283,17 +293,19 @@ static void grad_task(void *task, int64_t index, int32_t worker)
     }
 }
 
-/* grad[d] = or += sum[d] */
+/* grad[d] (+)= sum[d]; sum NULL is 0. */
 static void add_row(int first, const float *sum, int64_t dim, float *grad)
 {
-    if (first)
+    if (first && sum)
         memcpy(grad, sum, (size_t)dim * sizeof *grad);
+    else if (first)
+        memset(grad, 0, (size_t)dim * sizeof *grad);
     for (int64_t d = 0; d < dim && !first; d++)
         grad[d] += sum[d];
 }
 
-/* The keys at the piece's own positions: sums over it and the pieces of its
- * sequence after it. */
+/* The keys at the piece's own positions (and all before, if it is the first
+ * of its sequence): sums over it and the pieces of its sequence after it. */
 static void reduce_task(void *task, int64_t index, int32_t worker)
 {
     const struct job *job = (const struct job *)task;
@@ -304,15 +316,15 @@ static void reduce_task(void *task, int64_t index, int32_t worker)
     int64_t padded = cadftk_attention_padded(a->head_dim);
     (void)worker;
     for (const piece *p = own; p < stop && p->sequence == own->sequence; p++) {
-        int64_t j = p->key > own->first ? p->key : own->first;
+        int64_t j = p == own || p->key < own->own ? own->own : p->key;
         int64_t keys = p->first + p->queries - p->key;
         const float *sum = sum_of(job, p, kv);
         for (; j < own->first + own->queries; j++) {
-            const float *x = sum + (j - p->key) * padded;
+            const float *x = j < p->key ? NULL : sum + (j - p->key) * padded;
             int64_t row = a->k_first[own->sequence] + j;
             add_row(p == own, x, a->head_dim,
                     at_row(&a->grad_k, row, a->k_stride, column));
-            add_row(p == own, x + keys * padded, a->head_dim,
+            add_row(p == own, x ? x + keys * padded : NULL, a->head_dim,
                     at_row(&a->grad_v, row, a->v_stride, column));
         }
     }
@@ -341,12 +353,6 @@ static int32_t check_args(cadft_device *device,
             return cadft__fail(error, CADFT_E_SHAPE,
                                "attention: sequence %lld has %lld queries and "
                                "%lld keys, keys must not be fewer",
-                               (long long)s, (long long)n,
-                               (long long)a->k_count[s]);
-        if (grad && a->k_count[s] != n)
-            return cadft__fail(error, CADFT_E_UNSUPPORTED,
-                               "attention_grad: sequence %lld has %lld "
-                               "queries and %lld keys, it needs as many",
                                (long long)s, (long long)n,
                                (long long)a->k_count[s]);
     }
