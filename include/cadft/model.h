@@ -151,7 +151,11 @@ CADFT_API int32_t cadft_model_init(cadft_model *model,
  *  the old folder or the new one. Other files (a tokenizer's) are taken over
  *  from the folder that was there, else from the one the model was loaded
  *  from; older weights are not.
- *  Errors: CADFT_E_NULL, CADFT_E_PHASE, CADFT_E_IO. */
+ *  A folder that holds what is not a model's (a subfolder, a link that leads
+ *  nowhere) is refused.
+ *  Errors: CADFT_E_NULL, CADFT_E_PHASE, CADFT_E_ARG (not the path of a
+ *  folder), CADFT_E_IO, CADFT_E_NOMEM, CADFT_E_UNSUPPORTED (a file system
+ *  that cannot exchange two folders in one step). */
 CADFT_API int32_t cadft_model_save(cadft_model *model,
                                    const char *folder,
                                    cadft_error *error);

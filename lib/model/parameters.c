@@ -190,6 +190,9 @@ int32_t cadft__parameters_alloc(cadft_context *context,
                                 int32_t dtype,
                                 cadft_error *error)
 {
+    int32_t status = cadft__device_check_model(context, dtype, error);
+    if (status)
+        return status;
     p->dtype = dtype;
     return cadft__device_alloc(context,
                                (uint64_t)p->elements * cadft__dtype_size(dtype),

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The model handle and what its files share.
  *
- *   config.c      config.json              parameters.c  names and places
- *   rope.c        its cosines and sines    weights.c     random, load, save
- *   sequences.c   the host's batch         workspace.c   the arena
- *   operations.c  linear layers and other calls of slots
- *   forward.c     tokens to logits         backward.c    logits to gradients
- *   generate.c    tokens to more tokens    sample.c      logits to a token
- *   model.c       the handle            passes.c      calls of one batch
+ *   config.c      config.json             rope_table.c    cosines and sines
+ *   parameters.c  names and places        weights.c       random, load
+ *   model.c       the handle              weights_save.c  save
+ *   passes.c      the calls of a batch    sequences.c     the host's batch
+ *   workspace.c   the arena               operations.c    calls of slots
+ *   forward.c     tokens to logits        backward.c      to gradients
+ *   generate.c    tokens to more tokens   sample.c        logits to a token
  *
  * Shapes in comments: R rows, H hidden, Q = heads * head_dim, K = kv_heads *
  * head_dim, I intermediate, V vocab, N rows that need logits.
