@@ -118,6 +118,7 @@ static void norm_backward(norm_point *p)
     read_back(&p->stage, p->grad_weight);
 }
 
+/* A vector near 0 turns quickly: the first element of each is at least 1. */
 static void norm_slopes(check_bed *bed, int64_t groups, int64_t cols)
 {
     enum { ROWS = 5 };
@@ -136,6 +137,9 @@ static void norm_slopes(check_bed *bed, int64_t groups, int64_t cols)
     p.grad_weight = NEW("grad_weight", 1, cols), dw = NEW("dw", 1, cols);
     p.inv = NEW("inv", ROWS, groups);
     check_fill(&p.stage, x0, 1.0f);
+    for (int64_t i = 0; i < ROWS * groups; i++)
+        check_set(x0, i / groups, i % groups * cols,
+                  (double)(2 + check_bell(bed) / 2));
     check_fill(&p.stage, w0, 1.0f);
     check_fill(&p.stage, dx, 1.0f);
     check_fill(&p.stage, dw, 1.0f);
