@@ -6,17 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *model_backend, *model_folder;
+const char *model_backend, *model_options, *model_folder;
 
 int model_main(int argc, char **argv, Suite *(*suite)(void))
 {
-    while (argc >= 3 && (strcmp(argv[1], "--backend") == 0 ||
-                         strcmp(argv[1], "--folder") == 0)) {
-        *(argv[1][2] == 'b' ? &model_backend : &model_folder) = argv[2];
-        argv[2] = argv[0];
-        argv += 2;
-        argc -= 2;
-    }
+    static const struct {
+        const char *name, **value;
+    } options[] = {{"--backend", &model_backend},
+                   {"--options", &model_options},
+                   {"--folder", &model_folder}};
+    for (int i = 0; i < 3; i++)
+        if (argc >= 3 && strcmp(argv[1], options[i].name) == 0) {
+            *options[i].value = argv[2];
+            argv[2] = argv[0];
+            argv += 2;
+            argc -= 2;
+            i = -1; /* the next one may be any */
+        }
     return support_main(argc, argv, suite());
 }
 
@@ -25,7 +31,8 @@ cadft_context *model_context(int32_t threads)
     cadft_error err = support_error();
     cadft_context_desc desc = {.struct_size = sizeof desc,
                                .n_threads = threads,
-                               .backend = model_backend};
+                               .backend = model_backend,
+                               .backend_options = model_options};
     cadft_context *context;
     CHECK_OK(cadft_context_create(&desc, &context, &err), err);
     return context;

@@ -7,12 +7,12 @@
 #include "io/safetensors.h"
 #include "support.h"
 
-/* Main function of a program of model tests: --seed N, and --backend PATH for
- * a plug-in instead of the built-in one, --folder DIR for one folder in place
- * of the golden ones. */
+/* Main function of a program of model tests: --seed N after --backend PATH for
+ * a plug-in instead of the built-in one, --options TEXT for the backend,
+ * --folder DIR for one folder in place of the golden ones. */
 int model_main(int argc, char **argv, Suite *(*suite)(void));
 
-extern const char *model_backend, *model_folder; /* NULL: not given */
+extern const char *model_backend, *model_options, *model_folder; /* or NULL */
 
 /* A context on that backend. */
 cadft_context *model_context(int32_t threads);

@@ -174,6 +174,12 @@ START_TEST(values_that_are_refused)
     VALUE(CADFT_E_BACKEND, "/nowhere/x.so", h.desc.backend = "/nowhere/x.so");
     VALUE(CADFT_E_BACKEND, "mmx", h.desc.backend_options = "mmx");
     VALUE(CADFT_E_BACKEND, "instruction set", h.desc.backend_options = "");
+    VALUE(CADFT_E_BACKEND, "mmx", h.desc.backend_options = "matmul=own,mmx");
+    VALUE(CADFT_E_BACKEND, "matmul=", h.desc.backend_options = "c,matmul=");
+    VALUE(CADFT_E_BACKEND, "/nowhere/blas.so",
+          h.desc.backend_options = "matmul=/nowhere/blas.so");
+    VALUE(CADFT_E_BACKEND, "cblas_sgemm",
+          h.desc.backend_options = "matmul=libm.so.6,auto");
     VALUE(CADFT_E_TOO_NEW, "allocator", h.allocator.reserved = 1);
     VALUE(CADFT_E_NOMEM, "memory", h.heap.fail_at = 1);
 #undef VALUE

@@ -251,9 +251,9 @@ typedef struct cadft_context_desc {
      *    set. Results are the same to the last bit on the latter three; "c",
      *    for machines without fused multiply-add, agrees to rounding.
      *  - "matmul=own" (default), or "matmul=libopenblas.so.0": products of
-     *    matrices by the cblas_sgemm of that shared object, LP64. OpenBLAS is
-     *    then held to one thread in the whole process while the context
-     *    lives; the promise of same bits is the BLAS's to keep. */
+     *    matrices by the cblas_sgemm (32-bit integers) of that shared object,
+     *    which is never unloaded. The host sees to it that the BLAS starts no
+     *    threads of its own, and the promise of same bits is the BLAS's. */
     const char *backend_options;
 } cadft_context_desc;
 

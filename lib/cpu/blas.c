@@ -15,29 +15,28 @@ static void find(void *library, const char *name, void *out)
     memcpy(out, &symbol, sizeof symbol);
 }
 
-/* OpenBLAS starts threads of its own, on top of the workers, and lets one
- * caller at a time into them. */
-static void hold_threads(cadft__blas *blas)
+/* Its threads would come on top of the workers, and OpenBLAS lets one caller
+ * at a time into them. How many it has is a setting of the whole process, so
+ * it is the host's. */
+static void warn_of_threads(void *library, const cadft_backend_host *host)
 {
     int (*get_threads)(void);
-    find(blas->library, "openblas_get_num_threads", &get_threads);
-    find(blas->library, "openblas_set_num_threads", &blas->set_threads);
-    if (!get_threads || !blas->set_threads) {
-        blas->set_threads = NULL;
-        return;
-    }
-    blas->threads_before = get_threads();
-    blas->set_threads(1);
+    find(library, "openblas_get_num_threads", &get_threads);
+    if (get_threads && get_threads() > 1 && host->max_workers > 1)
+        host->log(host->user, CADFT_LOG_WARNING,
+                  "the CBLAS of matmul= has threads of its own on top of the "
+                  "context's: call openblas_set_num_threads(1)");
 }
 
 int32_t cadft__blas_open(const char *path,
                          size_t length,
+                         const cadft_backend_host *host,
                          cadft__blas *out,
                          cadft_error *error)
 {
     char text[PATH_SIZE];
     const char *why;
-    memset(out, 0, sizeof *out);
+    void *library;
     if (length == 0 || length >= sizeof text)
         return cadft__fail(error, CADFT_E_BACKEND,
                            "matmul= is followed by %zu bytes, expected own or "
@@ -45,27 +44,18 @@ int32_t cadft__blas_open(const char *path,
                            length);
     memcpy(text, path, length);
     text[length] = '\0';
-    out->library = dlopen(text, RTLD_NOW | RTLD_LOCAL);
-    if (!out->library) {
+    library = dlopen(text, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!library) {
         why = dlerror();
         return cadft__fail(error, CADFT_E_BACKEND,
                            "the CBLAS of matmul= cannot be loaded: %s",
                            why ? why : text);
     }
-    find(out->library, "cblas_sgemm", &out->sgemm);
-    if (!out->sgemm) {
-        dlclose(out->library);
-        memset(out, 0, sizeof *out);
+    find(library, "cblas_sgemm", &out->sgemm);
+    if (!out->sgemm)
         return cadft__fail(error, CADFT_E_BACKEND,
                            "%.128s, the CBLAS of matmul=, has no cblas_sgemm",
                            text);
-    }
-    hold_threads(out);
+    warn_of_threads(library, host);
     return CADFT_OK;
-}
-
-void cadft__blas_close(cadft__blas *blas)
-{
-    if (blas->set_threads)
-        blas->set_threads(blas->threads_before);
 }

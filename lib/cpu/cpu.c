@@ -7,26 +7,37 @@
 
 #include "common/error.h"
 
-/* What the options ask for: words between commas, an instruction set and
+/* One word of the options: an instruction set, copied to `isa`, or
  * "matmul=own" or "matmul=PATH". */
-static int32_t
-read_options(cadft_device *device, const char *options, cadft_error *error)
+static int32_t read_word(cadft_device *device,
+                         const char *word,
+                         size_t length,
+                         char isa[16],
+                         cadft_error *error)
 {
     static const char matmul[] = "matmul=";
     const size_t prefix = sizeof matmul - 1;
+    if (length < prefix || memcmp(word, matmul, prefix) != 0) {
+        snprintf(isa, 16, "%.*s", length < 16 ? (int)length : 15, word);
+        return CADFT_OK;
+    }
+    if (length == prefix + 3 && memcmp(word + prefix, "own", 3) == 0)
+        return CADFT_OK;
+    return cadft__blas_open(word + prefix, length - prefix, device->host,
+                            &device->blas, error);
+}
+
+/* Words between commas. */
+static int32_t
+read_options(cadft_device *device, const char *options, cadft_error *error)
+{
     char isa[16] = "auto";
-    for (const char *word = options, *end; word && *word; word = end) {
+    for (const char *word = options; word;) {
         size_t length = strcspn(word, ",");
-        end = word + length + (word[length] == ',');
-        if (strncmp(word, matmul, prefix) != 0) {
-            snprintf(isa, sizeof isa, "%.*s", (int)length, word);
-        } else if (length != prefix + 3 ||
-                   memcmp(word + prefix, "own", 3) != 0) {
-            int32_t status = cadft__blas_open(word + prefix, length - prefix,
-                                              &device->blas, error);
-            if (status)
-                return status;
-        }
+        int32_t status = read_word(device, word, length, isa, error);
+        if (status)
+            return status;
+        word = word[length] ? word + length + 1 : NULL;
     }
     device->table = cadft__isa_pick(isa);
     if (!device->table)
@@ -41,7 +52,6 @@ read_options(cadft_device *device, const char *options, cadft_error *error)
 
 static void cpu_close(cadft_device *device)
 {
-    cadft__blas_close(&device->blas);
     device->host->free(device->host->user, device, sizeof *device, 64);
 }
 
