@@ -31,6 +31,9 @@
  * With gradient accumulation or several processes the same is done in
  * phases: loss.h. doc/embedding.md shows both with packing, accumulation and
  * parallelism.
+ *
+ * It can also run the transformer between tokens and logits, forward and
+ * backward, from a folder of Hugging Face: model.h and doc/model.md.
  */
 #ifndef CADFT_CADFT_H
 #define CADFT_CADFT_H
