@@ -65,6 +65,15 @@ struct rank {
     struct piece pieces[MAX_MICRO];
 };
 
+/* An array of a test: of few elements, so that their bytes cannot overflow,
+ * and of one to spare, so that there is always something to point to. */
+static void *zeroed(size_t count, size_t size)
+{
+    void *p = count < 1 << 24 ? calloc(count + 1, size) : NULL;
+    ck_assert_msg(p != NULL, "no memory for %zu elements", count);
+    return p;
+}
+
 /* ------------------------------------------------------------------ worlds */
 
 static void set(struct world *w, int32_t key, double value)
@@ -130,7 +139,7 @@ static void random_options(struct world *w, int objective)
     if (objective == CADFT_OBJECTIVE_HOST) {
         w->callback = support_below(2) != 0;
         if (!w->callback)
-            w->k = (double *)calloc((size_t)w->b->rows, sizeof *w->k);
+            w->k = (double *)zeroed((size_t)w->b->rows, sizeof *w->k);
         for (int64_t r = 0; w->k && r < w->b->rows; r++)
             w->k[r] = support_uniform();
     }
@@ -208,9 +217,9 @@ plan_new(const struct world *w, int n_dp, int n_cp, int n_tp, int n_micro)
         .n_dp = n_dp, .n_cp = n_cp, .n_tp = n_tp, .n_micro = n_micro};
     size_t rows = (size_t)w->b->rows;
     int64_t n = w->n_samples, zigzag = support_below(2);
-    p.data = (int *)calloc(rows, sizeof *p.data);
-    p.context = (int *)calloc(rows, sizeof *p.context);
-    p.micro = (int *)calloc(rows, sizeof *p.micro);
+    p.data = (int *)zeroed(rows, sizeof *p.data);
+    p.context = (int *)zeroed(rows, sizeof *p.context);
+    p.micro = (int *)zeroed(rows, sizeof *p.micro);
     for (size_t r = 0; r < rows; r++) {
         int64_t s = (int64_t)r * n / (int64_t)rows;
         p.data[r] = (int)((s * 7 + 3) % n_dp); /* a sample is on one */
@@ -258,14 +267,14 @@ static void cut_piece(const struct world *w,
     int64_t first = p ? p->cut[rank->t] : 0, n = 0;
     int64_t cols = p ? p->cut[rank->t + 1] - first : w->b->cols;
     size_t most = (size_t)w->b->rows;
-    piece->from = (int64_t *)calloc(most, sizeof *piece->from);
+    piece->from = (int64_t *)zeroed(most, sizeof *piece->from);
     for (int64_t r = 0; r < w->b->rows; r++)
         if (!p || (p->data[r] == rank->d && p->context[r] == rank->c &&
                    p->micro[r] == micro))
             piece->from[n++] = r;
     piece->b = support_batch_new(n, cols, w->b->dtype, 1, 0);
-    piece->k = (double *)calloc(most, sizeof *piece->k);
-    piece->grad = (float *)calloc(most * (size_t)cols, sizeof *piece->grad);
+    piece->k = (double *)zeroed(most, sizeof *piece->k);
+    piece->grad = (float *)zeroed(most * (size_t)cols, sizeof *piece->grad);
     for (int64_t i = 0; i < n; i++)
         copy_row(w, piece, i, piece->from[i], first);
     cadft_tensor_init(&piece->tk, sizeof piece->tk, piece->k, CADFT_DTYPE_F64,
@@ -294,10 +303,10 @@ static void result_new(const struct world *w, struct result *out)
 {
     size_t rows = (size_t)w->b->rows, n = (size_t)w->n_samples;
     for (int i = 0; i < 5; i++)
-        out->rows[i] = (double *)calloc(rows, sizeof(double));
+        out->rows[i] = (double *)zeroed(rows, sizeof(double));
     for (int i = 0; i < 4; i++)
-        out->samples[i] = (double *)calloc(n, sizeof(double));
-    out->grad = (float *)calloc(rows * (size_t)w->b->cols, sizeof(float));
+        out->samples[i] = (double *)zeroed(n, sizeof(double));
+    out->grad = (float *)zeroed(rows * (size_t)w->b->cols, sizeof(float));
     out->report = (cadft_loss_report){.struct_size = sizeof out->report};
 }
 
@@ -319,7 +328,7 @@ static void gather(const struct world *w,
                    struct result *out)
 {
     int64_t n = piece->b->rows, cols = piece->b->cols;
-    double *values = (double *)calloc((size_t)n + 1, sizeof *values);
+    double *values = (double *)zeroed((size_t)n, sizeof *values);
     cadft_error err = support_error();
     for (int32_t i = 0; i < 5; i++) {
         CHECK_OK(cadft_loss_get_rows(rank->loss, piece->number,
@@ -350,7 +359,7 @@ static void gather_samples(const struct world *w,
     cadft_error err = support_error();
     size_t n = (size_t)w->n_samples;
     for (int32_t i = 0; i < 4; i++) {
-        values[i] = (double *)calloc(n + 1, sizeof(double));
+        values[i] = (double *)zeroed(n, sizeof(double));
         CHECK_OK(cadft_loss_get_samples(rank->loss, CADFT_SAMPLES_C + i,
                                         values[i], n, NULL, &err),
                  err);
@@ -396,8 +405,8 @@ static void exchange(cadft_loss *const *losses, int n, int32_t kind, int slots)
     CHECK_OK(cadft_loss_export(losses[0], kind, 0, slots ? n : 1, NULL, 0,
                                &size, &err),
              err);
-    all = (double *)calloc(size + 1, sizeof *all);
-    part = (double *)calloc(size + 1, sizeof *part);
+    all = (double *)zeroed(size, sizeof *all);
+    part = (double *)zeroed(size, sizeof *part);
     for (int i = 0; i < n; i++) {
         CHECK_OK(cadft_loss_export(losses[i], kind, slots ? i : 0,
                                    slots ? n : 1, part, size, NULL, &err),
@@ -523,7 +532,7 @@ static void end_all(const struct world *w,
 static struct rank *ranks_new(const struct world *w, const struct plan *p)
 {
     int n = p->n_dp * p->n_cp * p->n_tp;
-    struct rank *ranks = (struct rank *)calloc((size_t)n, sizeof *ranks);
+    struct rank *ranks = (struct rank *)zeroed((size_t)n, sizeof *ranks);
     cadft_error err = support_error();
     for (int i = 0; i < n; i++) {
         struct rank *rank = &ranks[i];

@@ -301,6 +301,26 @@ START_TEST(easy_rows_over_shards)
 }
 END_TEST
 
+/* Rows of many blocks, of every type: what a cut moves from one block's sum
+ * to another's does not show. */
+START_TEST(wide_rows_over_shards)
+{
+    static const int32_t dtypes[] = {CADFT_DTYPE_F32, CADFT_DTYPE_BF16,
+                                     CADFT_DTYPE_F16};
+    for (int i = 0; i < 12; i++) {
+        struct world w = {.n_samples = 4};
+        struct plan p;
+        w.context = support_context(NULL, 1);
+        w.b = support_batch_new(12, 3000 + support_below(3000), dtypes[i % 3],
+                                w.n_samples, i < 6 ? 1.0 : 4.0);
+        p = plan_new(&w, 1, 1, 2 + (int)support_below(MAX_SHARDS - 1), 1);
+        compare(&w, &p);
+        plan_free(&p);
+        world_free(&w);
+    }
+}
+END_TEST
+
 /* Observe and exchange over two shards; what both get from the last import.
  * `total` columns are claimed. */
 static int32_t
@@ -534,6 +554,7 @@ static Suite *suite(void)
     tcase_add_test(cuts, all_at_once);
     tcase_add_test(cuts, narrow_and_masked_shards);
     tcase_add_test(cuts, easy_rows_over_shards);
+    tcase_add_test(cuts, wide_rows_over_shards);
     tcase_add_test(cuts, bad_rows_reach_every_shard);
     tcase_add_test(cuts, exchange_with_oneself);
     tcase_add_test(scopes, local_over_context);
