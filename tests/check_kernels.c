@@ -214,6 +214,22 @@ static void check_grad_one(const bed *b, const cadftk_row_grad *a, int f32_out)
     }
 }
 
+/* A NaN in one column gives a NaN there. */
+static void check_grad_nan(const bed *b, const cadftk_row_grad *a, rng *r)
+{
+    size_t size = dtype_bytes(b->dtype), n = (size_t)b->n;
+    int64_t j = rng_below(r, b->n);
+    unsigned char *g = b->out + CANARY;
+    float x = rng_below(r, 2) ? NAN : -NAN;
+    memcpy(g, b->z, n * size);
+    encode(b->dtype, g, j, x);
+    if (b->dtype == CADFTK_BF16 && signbit(x))
+        memcpy(g + 2 * (size_t)j, &(uint16_t){0xffc0}, 2);
+    b->t->row_grad[b->dtype][0](g, g, b->n, a);
+    if (j != a->label && a->a != 0.0 && !isnan(decode(b->dtype, g, j)))
+        describe(b, "NaN lost", (double)decode(b->dtype, g, j));
+}
+
 static void check_grad(const bed *b, rng *r)
 {
     static const double coefficient[] = {1.0, -0.37, 3e-7, 0.0, 65536.0, 2e-33};
@@ -229,6 +245,7 @@ static void check_grad(const bed *b, rng *r)
     reference_grad(b->dtype, b->z, b->n, &a, b->g, b->soft);
     check_grad_one(b, &a, 0);
     check_grad_one(b, &a, 1);
+    check_grad_nan(b, &a, r);
 }
 
 /* A row cut in two, each part with its own reference, says the same. */

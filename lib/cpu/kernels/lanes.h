@@ -13,7 +13,7 @@
  *   vf_max(a, b)    = a > b ? a : b; a NaN in b comes through on every ISA
  *   vf_pow2(t)      the low nine bits of t's pattern moved into the exponent
  *   vf_any_gt(a, b) whether a > b in some lane
- *   vf_keep_gt(a, b, x)  x where a > b, else +0
+ *   vf_drop_le(a, b, x)  +0 where a <= b, else x; so x where a is a NaN
  *   vf_pick_gt(a, b, x, y)  x where a > b, else y
  *   vd_lo(a), vd_hi(a)   lanes 0..7 and 8..15 widened
  *

@@ -97,10 +97,10 @@ INLINE int vf_any_gt(vf x, vf y)
     return _mm256_movemask_ps(_mm256_or_ps(a, b)) != 0;
 }
 
-INLINE vf vf_keep_gt(vf x, vf y, vf v)
+INLINE vf vf_drop_le(vf x, vf y, vf v)
 {
-    __m256 a = _mm256_cmp_ps(x.a, y.a, _CMP_GT_OQ);
-    __m256 b = _mm256_cmp_ps(x.b, y.b, _CMP_GT_OQ);
+    __m256 a = _mm256_cmp_ps(x.a, y.a, _CMP_NLE_UQ);
+    __m256 b = _mm256_cmp_ps(x.b, y.b, _CMP_NLE_UQ);
     return vf_pair(_mm256_and_ps(a, v.a), _mm256_and_ps(b, v.b));
 }
 

@@ -75,9 +75,9 @@ INLINE int vf_any_gt(vf x, vf y)
     return _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ) != 0;
 }
 
-INLINE vf vf_keep_gt(vf x, vf y, vf v)
+INLINE vf vf_drop_le(vf x, vf y, vf v)
 {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, y, _CMP_GT_OQ), v);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, y, _CMP_NLE_UQ), v);
 }
 
 INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)

@@ -120,9 +120,9 @@ INLINE int vf_any_gt(vf x, vf y)
     return (m[0] | m[1] | m[2] | m[3]) != 0;
 }
 
-INLINE vf vf_keep_gt(vf x, vf y, vf v)
+INLINE vf vf_drop_le(vf x, vf y, vf v)
 {
-    QUADS(vf, (f32x4)((u32x4)(x.q[i] > y.q[i]) & (u32x4)v.q[i]));
+    QUADS(vf, (f32x4)(~(u32x4)(x.q[i] <= y.q[i]) & (u32x4)v.q[i]));
 }
 
 INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)

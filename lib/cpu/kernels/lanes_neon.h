@@ -96,10 +96,10 @@ INLINE int vf_any_gt(vf x, vf y)
     return vmaxvq_u32(m) != 0;
 }
 
-INLINE vf vf_keep_gt(vf x, vf y, vf v)
+INLINE vf vf_drop_le(vf x, vf y, vf v)
 {
-    QUADS(vf, vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(x.q[i], y.q[i]),
-                                              vreinterpretq_u32_f32(v.q[i]))));
+    QUADS(vf, vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v.q[i]),
+                                              vcleq_f32(x.q[i], y.q[i]))));
 }
 
 INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)

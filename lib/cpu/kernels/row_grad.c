@@ -60,7 +60,7 @@ grad_step(int count, const grad_row *r, vf *x, const vf *lo, int with_c)
     EXP_EACH(count)
     {
         vf g = vf_fma(p[k], scale[k], r->minus_c);
-        x[k] = with_c ? vf_keep_gt(x[k], r->masked, g) : g;
+        x[k] = with_c ? vf_drop_le(x[k], r->masked, g) : g;
     }
 }
 
