@@ -44,7 +44,9 @@ enum {
     ROW_JUMP,   /* the maximum leaps late in the row */
     ROW_STAIRS, /* and rises all along it */
     ROW_EQUAL,
-    ROW_LOW, /* everything far below zero */
+    ROW_LEVEL,  /* one above all others, which are equal */
+    ROW_LEVELS, /* the same of two levels */
+    ROW_LOW,    /* everything far below zero */
     ROW_FINITE,
     ROW_NAN = ROW_FINITE,
     ROW_INF,
@@ -66,6 +68,10 @@ typedef struct ref_stats {
 
 ref_stats
 reference_stats(int dtype, const void *z, int64_t n, int64_t label, double cap);
+
+/* sum_rest at a base that is off: of exp(rate * (z - z_max)). */
+long double
+reference_rest(int dtype, const void *z, int64_t n, double cap, double rate);
 
 /* g[j] before rounding to the output type; soft[j] = a * softmax * chain. */
 void reference_grad(int dtype,

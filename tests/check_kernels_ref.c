@@ -8,9 +8,9 @@
 const char *const dtype_name[CADFTK_DTYPES] = {"f32", "bf16", "f16"};
 
 const char *const row_name[ROW_KINDS] = {
-    "small", "unit",   "ten",      "hundred",    "1e4",    "1e6",
-    "huge",  "masked", "one-left", "all-masked", "peak-4", "peak-7",
-    "jump",  "stairs", "equal",    "low",        "nan",    "inf",
+    "small",  "unit",     "ten",        "hundred", "1e4",    "1e6",  "huge",
+    "masked", "one-left", "all-masked", "peak-4",  "peak-7", "jump", "stairs",
+    "equal",  "level",    "levels",     "low",     "nan",    "inf",
 };
 
 uint64_t rng_next(rng *r) /* splitmix64 */
@@ -135,6 +135,8 @@ static const float scale_of[ROW_KINDS] = {
     [ROW_JUMP] = 4,
     [ROW_STAIRS] = 1,
     [ROW_EQUAL] = 0,
+    [ROW_LEVEL] = 0,
+    [ROW_LEVELS] = 0,
     [ROW_LOW] = 3,
     [ROW_NAN] = 5,
     [ROW_INF] = 5,
@@ -195,6 +197,21 @@ static void row_decorate(int kind, int dtype, void *p, int64_t n, rng *r)
     }
 }
 
+/* Terms that round alike: plain sums of them drift. The higher level, if
+ * any, is scattered or comes at the start of each 512 columns. */
+static void row_levels(int kind, int dtype, void *p, int64_t n, rng *r)
+{
+    float low = -5.0f + 4.0f * rng_bell(r), high = low;
+    int scattered = (int)rng_below(r, 2);
+    if (kind == ROW_LEVELS)
+        high += 6.0f + 3.0f * rng_bell(r);
+    for (int64_t j = 0; j < n; j++) {
+        int up = scattered ? rng_below(r, 32) == 0 : j % 512 < 32;
+        encode(dtype, p, j, up ? high : low);
+    }
+    encode(dtype, p, rng_below(r, n), high + 20.0f + 10.0f * rng_bell(r));
+}
+
 void row_fill(int kind, int dtype, void *p, int64_t n, rng *r)
 {
     for (int64_t j = 0; j < n; j++) {
@@ -207,7 +224,9 @@ void row_fill(int kind, int dtype, void *p, int64_t n, rng *r)
             x -= 700.0f;
         encode(dtype, p, j, clip(dtype, x));
     }
-    if (n > 0)
+    if (n > 0 && (kind == ROW_LEVEL || kind == ROW_LEVELS))
+        row_levels(kind, dtype, p, n, r);
+    else if (n > 0)
         row_decorate(kind, dtype, p, n, r);
 }
 
@@ -249,6 +268,24 @@ reference_stats(int dtype, const void *z, int64_t n, int64_t label, double cap)
     }
     s.entropy = log1pl(s.sum_rest) + s.sum_t / (1.0L + s.sum_rest);
     return s;
+}
+
+long double
+reference_rest(int dtype, const void *z, int64_t n, double cap, double rate)
+{
+    long double top = -INFINITY, sum = 0.0L;
+    int64_t where = 0;
+    for (int64_t j = 0; j < n; j++) {
+        long double x = capped((double)decode(dtype, z, j), cap);
+        where = x > top ? j : where;
+        top = x > top ? x : top;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        long double x = capped((double)decode(dtype, z, j), cap);
+        if (j != where && !isinf(x))
+            sum += expl((long double)rate * (x - top));
+    }
+    return sum;
 }
 
 void reference_grad(int dtype,

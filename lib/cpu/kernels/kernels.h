@@ -58,7 +58,7 @@ typedef struct cadftk_row_stats {
      * how many these are; else 0. */
     double sum_z;
     double rate; /* the sums are of exp(rate * (z - z_max)), |rate - 1|
-                    < 1e-7: see exp.h */
+                    < 1e-7: see exp.h; 0 where they are of exp itself */
     double peak; /* the kernel's own term of z_max over its true value */
     int64_t unmasked;
 } cadftk_row_stats;
@@ -76,6 +76,9 @@ typedef struct cadftk_row_stats {
  * nearly) may count as 0. Before that rounding the error is below
  * (5e-7 + 1.5e-8 * (lse - z_v)) * |a| * exp(z_v - lse), so below 2e-6 of the
  * row's largest entry.
+ * From bf16 to bf16, with no c and no soft-cap, the error before the rounding
+ * may be 2^-14 of the entry, and columns below 2^-123 max(1, |a|) may count
+ * as 0: the nearest bf16, or the next where two are about as near.
  * A NaN logit gives a NaN; a logit above lse is the caller's error and gives
  * an unspecified value in its own column only.
  */

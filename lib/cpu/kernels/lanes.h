@@ -5,7 +5,7 @@
  * same bits because every helper is one IEEE operation per lane and the lane
  * an element lands in depends only on its index and dtype.
  *
- *   vf   16 float        vi   16 uint32_t        vd   8 double
+ *   vf   16 float        vi   32 uint16_t        vd   8 double
  *
  * Helpers, a, b, c of type vf unless said otherwise:
  *   vf_fma(a, b, c) = a*b + c    vf_fnma(a, b, c) = c - a*b
@@ -16,12 +16,20 @@
  *   vf_drop_le(a, b, x)  +0 where a <= b, else x; so x where a is a NaN
  *   vf_pick_gt(a, b, x, y)  x where a > b, else y
  *   vd_lo(a), vd_hi(a)   lanes 0..7 and 8..15 widened
+ * and x, y of type vi:
+ *   vi_differ(x, y) whether they do in some lane
+ *   vi_smax_16, vi_umax_16, vi_umin_16   signed and unsigned
+ *   vi_mulhi_16(x, y)    the upper half of the unsigned product
+ *   vi_round_to_7(x)     floor(x / 2^9 + 1/2)       vi_left_7(x)   x << 7
+ *   vi_keep_equal_16(x, y, v)   v where x == y, else 0
  *
  * 16-bit loads and stores. A bf16 pair is 32 consecutive elements; the even
  * ones go to the first vf and the odd ones to the second, since that costs
  * one operation each instead of a shuffle and a shift.
- *   vf_load_bf16_pair, vf_store_bf16_pair, vf_load_bf16, vf_load_f16,
- *   vf_store_f16
+ *   vf_from_bf16_pair(x, &even, &odd), vf_store_bf16_pair, vf_load_bf16,
+ *   vf_load_f16, vf_store_f16
+ *   vi_low_halves(even, odd), vi_high_halves: the lower or upper 16 bits of
+ *   either, back in the order of a pair
  *
  * Packing of matrices:
  *   vf_load_quads(p, stride)  lanes 4q..4q+3 are the 16 bytes at

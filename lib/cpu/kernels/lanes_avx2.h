@@ -15,6 +15,10 @@ typedef struct {
     __m256d a, b;
 } vd;
 
+typedef struct {
+    __m256i a, b;
+} vi;
+
 INLINE vf vf_pair(__m256 a, __m256 b)
 {
     vf r = {a, b};
@@ -112,9 +116,103 @@ INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)
                    _mm256_blendv_ps(w.b, v.b, b));
 }
 
-INLINE __m256i load_256(const uint16_t *p)
+INLINE vi vi_pair(__m256i a, __m256i b)
 {
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+    vi r = {a, b};
+    return r;
+}
+
+INLINE vi vi_set1_16(uint16_t x)
+{
+    return vi_pair(_mm256_set1_epi16((short)x), _mm256_set1_epi16((short)x));
+}
+
+INLINE vi vi_load(const void *p)
+{
+    const __m256i *q = (const __m256i *)p;
+    return vi_pair(_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1));
+}
+
+INLINE void vi_store(void *p, vi x)
+{
+    __m256i *q = (__m256i *)p;
+    _mm256_storeu_si256(q, x.a);
+    _mm256_storeu_si256(q + 1, x.b);
+}
+
+INLINE int vi_differ(vi x, vi y)
+{
+    __m256i a = _mm256_cmpeq_epi32(x.a, y.a);
+    __m256i b = _mm256_cmpeq_epi32(x.b, y.b);
+    return _mm256_movemask_epi8(_mm256_and_si256(a, b)) != -1;
+}
+
+INLINE vi vi_smax_16(vi x, vi y)
+{
+    return vi_pair(_mm256_max_epi16(x.a, y.a), _mm256_max_epi16(x.b, y.b));
+}
+
+INLINE vi vi_umax_16(vi x, vi y)
+{
+    return vi_pair(_mm256_max_epu16(x.a, y.a), _mm256_max_epu16(x.b, y.b));
+}
+
+INLINE vi vi_umin_16(vi x, vi y)
+{
+    return vi_pair(_mm256_min_epu16(x.a, y.a), _mm256_min_epu16(x.b, y.b));
+}
+
+INLINE vi vi_add_16(vi x, vi y)
+{
+    return vi_pair(_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b));
+}
+
+INLINE vi vi_mulhi_16(vi x, vi y)
+{
+    return vi_pair(_mm256_mulhi_epu16(x.a, y.a), _mm256_mulhi_epu16(x.b, y.b));
+}
+
+INLINE __m256i round_to_7(__m256i x)
+{
+    return _mm256_avg_epu16(_mm256_srli_epi16(x, 8), _mm256_setzero_si256());
+}
+
+INLINE vi vi_round_to_7(vi x)
+{
+    return vi_pair(round_to_7(x.a), round_to_7(x.b));
+}
+
+INLINE vi vi_left_7(vi x)
+{
+    return vi_pair(_mm256_slli_epi16(x.a, 7), _mm256_slli_epi16(x.b, 7));
+}
+
+INLINE vi vi_keep_equal_16(vi x, vi y, vi v)
+{
+    return vi_pair(_mm256_and_si256(_mm256_cmpeq_epi16(x.a, y.a), v.a),
+                   _mm256_and_si256(_mm256_cmpeq_epi16(x.b, y.b), v.b));
+}
+
+INLINE __m256i low_halves(__m256 even, __m256 odd)
+{
+    __m256i o = _mm256_slli_epi32(_mm256_castps_si256(odd), 16);
+    return _mm256_blend_epi16(_mm256_castps_si256(even), o, 0xaa);
+}
+
+INLINE __m256i high_halves(__m256 even, __m256 odd)
+{
+    __m256i e = _mm256_srli_epi32(_mm256_castps_si256(even), 16);
+    return _mm256_blend_epi16(e, _mm256_castps_si256(odd), 0xaa);
+}
+
+INLINE vi vi_low_halves(vf even, vf odd)
+{
+    return vi_pair(low_halves(even.a, odd.a), low_halves(even.b, odd.b));
+}
+
+INLINE vi vi_high_halves(vf even, vf odd)
+{
+    return vi_pair(high_halves(even.a, odd.a), high_halves(even.b, odd.b));
 }
 
 INLINE __m128i load_128(const uint16_t *p)
@@ -133,11 +231,10 @@ INLINE __m256 bf16_odd(__m256i x)
     return _mm256_castsi256_ps(_mm256_and_si256(x, high));
 }
 
-INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
+INLINE void vf_from_bf16_pair(vi x, vf *even, vf *odd)
 {
-    __m256i x = load_256(p), y = load_256(p + 16);
-    *even = vf_pair(bf16_even(x), bf16_even(y));
-    *odd = vf_pair(bf16_odd(x), bf16_odd(y));
+    *even = vf_pair(bf16_even(x.a), bf16_even(x.b));
+    *odd = vf_pair(bf16_odd(x.a), bf16_odd(x.b));
 }
 
 INLINE vf vf_bf16_even(vf x)
@@ -203,26 +300,20 @@ INLINE vf vf_load_bf16(const uint16_t *p)
 }
 
 /* Round to nearest even in the upper 16 bits; the lower ones are garbage. */
-INLINE __m256i bf16_round(__m256 v)
+INLINE __m256 bf16_round(__m256 v)
 {
     __m256i x = _mm256_castps_si256(v);
     __m256i odd =
         _mm256_and_si256(_mm256_srli_epi32(x, 16), _mm256_set1_epi32(1));
     x = _mm256_add_epi32(x, _mm256_set1_epi32(0x7fff));
-    return _mm256_add_epi32(x, odd);
-}
-
-INLINE void bf16_zip(uint16_t *p, __m256 even, __m256 odd)
-{
-    __m256i e = _mm256_srli_epi32(bf16_round(even), 16);
-    __m256i r = _mm256_blend_epi16(e, bf16_round(odd), 0xaa);
-    _mm256_storeu_si256((__m256i *)(void *)p, r);
+    return _mm256_castsi256_ps(_mm256_add_epi32(x, odd));
 }
 
 INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
 {
-    bf16_zip(p, even.a, odd.a);
-    bf16_zip(p + 16, even.b, odd.b);
+    vf e = vf_pair(bf16_round(even.a), bf16_round(even.b));
+    vf o = vf_pair(bf16_round(odd.a), bf16_round(odd.b));
+    vi_store(p, vi_high_halves(e, o));
 }
 
 INLINE vf vf_load_f16(const uint16_t *p)

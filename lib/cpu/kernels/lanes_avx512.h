@@ -9,6 +9,7 @@
 
 typedef __m512 vf;
 typedef __m512d vd;
+typedef __m512i vi;
 
 INLINE vf vf_set1(float x)
 {
@@ -85,10 +86,81 @@ INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)
     return _mm512_mask_mov_ps(w, _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ), v);
 }
 
-INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
+INLINE vi vi_set1_16(uint16_t x)
+{
+    return _mm512_set1_epi16((short)x);
+}
+
+INLINE vi vi_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+INLINE void vi_store(void *p, vi x)
+{
+    _mm512_storeu_si512(p, x);
+}
+
+INLINE int vi_differ(vi x, vi y)
+{
+    return _mm512_cmpneq_epi32_mask(x, y) != 0;
+}
+
+INLINE vi vi_smax_16(vi x, vi y)
+{
+    return _mm512_max_epi16(x, y);
+}
+
+INLINE vi vi_umax_16(vi x, vi y)
+{
+    return _mm512_max_epu16(x, y);
+}
+
+INLINE vi vi_umin_16(vi x, vi y)
+{
+    return _mm512_min_epu16(x, y);
+}
+
+INLINE vi vi_add_16(vi x, vi y)
+{
+    return _mm512_add_epi16(x, y);
+}
+
+INLINE vi vi_mulhi_16(vi x, vi y)
+{
+    return _mm512_mulhi_epu16(x, y);
+}
+
+INLINE vi vi_round_to_7(vi x)
+{
+    return _mm512_avg_epu16(_mm512_srli_epi16(x, 8), _mm512_setzero_si512());
+}
+
+INLINE vi vi_left_7(vi x)
+{
+    return _mm512_slli_epi16(x, 7);
+}
+
+INLINE vi vi_keep_equal_16(vi x, vi y, vi v)
+{
+    return _mm512_maskz_mov_epi16(_mm512_cmpeq_epi16_mask(x, y), v);
+}
+
+INLINE vi vi_low_halves(vf even, vf odd)
+{
+    __m512i o = _mm512_slli_epi32(_mm512_castps_si512(odd), 16);
+    return _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_castps_si512(even), o);
+}
+
+INLINE vi vi_high_halves(vf even, vf odd)
+{
+    __m512i e = _mm512_srli_epi32(_mm512_castps_si512(even), 16);
+    return _mm512_mask_blend_epi16(0xaaaaaaaau, e, _mm512_castps_si512(odd));
+}
+
+INLINE void vf_from_bf16_pair(vi x, vf *even, vf *odd)
 {
     const __m512i high = _mm512_set1_epi32((int)0xffff0000u);
-    __m512i x = _mm512_loadu_si512(p);
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
     *odd = _mm512_castsi512_ps(_mm512_and_si512(x, high));
 }
@@ -149,20 +221,18 @@ INLINE vf vf_load_bf16(const uint16_t *p)
 }
 
 /* Round to nearest even in the upper 16 bits; the lower ones are garbage. */
-INLINE __m512i bf16_round(__m512 v)
+INLINE vf bf16_round(__m512 v)
 {
     __m512i x = _mm512_castps_si512(v);
     __m512i odd =
         _mm512_and_si512(_mm512_srli_epi32(x, 16), _mm512_set1_epi32(1));
     x = _mm512_add_epi32(x, _mm512_set1_epi32(0x7fff));
-    return _mm512_add_epi32(x, odd);
+    return _mm512_castsi512_ps(_mm512_add_epi32(x, odd));
 }
 
 INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
 {
-    __m512i e = _mm512_srli_epi32(bf16_round(even), 16);
-    __m512i r = _mm512_mask_blend_epi16(0xaaaaaaaau, e, bf16_round(odd));
-    _mm512_storeu_si512(p, r);
+    vi_store(p, vi_high_halves(bf16_round(even), bf16_round(odd)));
 }
 
 INLINE vf vf_load_f16(const uint16_t *p)

@@ -13,6 +13,8 @@
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef uint32_t u32x4 __attribute__((vector_size(16)));
 typedef double f64x2 __attribute__((vector_size(16)));
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
+typedef int16_t i16x8 __attribute__((vector_size(16)));
 
 typedef struct {
     f32x4 q[4];
@@ -21,6 +23,10 @@ typedef struct {
 typedef struct {
     f64x2 q[4];
 } vd;
+
+typedef struct {
+    u16x8 q[4];
+} vi;
 
 /* r.q[i] = expr for the four quads; the loops unroll completely. */
 #define QUADS(type, expr)                                                      \
@@ -143,6 +149,86 @@ INLINE void quad_store_halves(uint16_t *p, u32x4 x)
         p[i] = (uint16_t)x[i];
 }
 
+INLINE vi vi_set1_16(uint16_t x)
+{
+    u16x8 v = {x, x, x, x, x, x, x, x};
+    QUADS(vi, v);
+}
+
+INLINE vi vi_load(const void *p)
+{
+    vi r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+
+INLINE void vi_store(void *p, vi x)
+{
+    memcpy(p, &x, sizeof x);
+}
+
+INLINE int vi_differ(vi x, vi y)
+{
+    u32x4 m = quad_bits(0);
+    for (int i = 0; i < 4; i++)
+        m |= (u32x4)(x.q[i] ^ y.q[i]);
+    return (m[0] | m[1] | m[2] | m[3]) != 0;
+}
+
+INLINE u16x8 octet_pick(u16x8 m, u16x8 x, u16x8 y)
+{
+    return (m & x) | (~m & y);
+}
+
+INLINE vi vi_smax_16(vi x, vi y)
+{
+    QUADS(vi,
+          octet_pick((u16x8)((i16x8)x.q[i] > (i16x8)y.q[i]), x.q[i], y.q[i]));
+}
+
+INLINE vi vi_umax_16(vi x, vi y)
+{
+    QUADS(vi, octet_pick((u16x8)(x.q[i] > y.q[i]), x.q[i], y.q[i]));
+}
+
+INLINE vi vi_umin_16(vi x, vi y)
+{
+    QUADS(vi, octet_pick((u16x8)(x.q[i] < y.q[i]), x.q[i], y.q[i]));
+}
+
+INLINE vi vi_add_16(vi x, vi y)
+{
+    QUADS(vi, x.q[i] + y.q[i]);
+}
+
+INLINE u16x8 octet_mulhi(u16x8 x, u16x8 y)
+{
+    u16x8 r;
+    for (int i = 0; i < 8; i++)
+        r[i] = (uint16_t)((uint32_t)x[i] * y[i] >> 16);
+    return r;
+}
+
+INLINE vi vi_mulhi_16(vi x, vi y)
+{
+    QUADS(vi, octet_mulhi(x.q[i], y.q[i]));
+}
+
+INLINE vi vi_round_to_7(vi x)
+{
+    QUADS(vi, ((x.q[i] >> 8) + 1) >> 1);
+}
+
+INLINE vi vi_left_7(vi x)
+{
+    QUADS(vi, x.q[i] << 7);
+}
+
+INLINE vi vi_keep_equal_16(vi x, vi y, vi v)
+{
+    QUADS(vi, (u16x8)(x.q[i] == y.q[i]) & v.q[i]);
+}
+
 /* A word holds two elements, the even one in the low half on a little-endian
  * machine. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -157,13 +243,24 @@ INLINE void quad_store_halves(uint16_t *p, u32x4 x)
 #    define ODD_UNSHIFT(x) ((x) >> 16)
 #endif
 
-INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
+INLINE vi vi_low_halves(vf even, vf odd)
+{
+    QUADS(vi, (u16x8)(EVEN_UNSHIFT((u32x4)even.q[i] << 16) |
+                      ODD_UNSHIFT((u32x4)odd.q[i] << 16)));
+}
+
+INLINE vi vi_high_halves(vf even, vf odd)
+{
+    QUADS(vi, (u16x8)(EVEN_UNSHIFT((u32x4)even.q[i]) |
+                      ODD_UNSHIFT((u32x4)odd.q[i])));
+}
+
+INLINE void vf_from_bf16_pair(vi x, vf *even, vf *odd)
 {
     for (int i = 0; i < 4; i++) {
-        u32x4 x;
-        memcpy(&x, p + 8 * i, sizeof x);
-        even->q[i] = (f32x4)(EVEN_SHIFT(x));
-        odd->q[i] = (f32x4)(ODD_SHIFT(x));
+        u32x4 w = (u32x4)x.q[i];
+        even->q[i] = (f32x4)(EVEN_SHIFT(w));
+        odd->q[i] = (f32x4)(ODD_SHIFT(w));
     }
 }
 
@@ -222,19 +319,19 @@ INLINE vf vf_load_bf16(const uint16_t *p)
 }
 
 /* Round to nearest even in the upper 16 bits; the lower ones are garbage. */
-INLINE u32x4 bf16_round(f32x4 v)
+INLINE f32x4 bf16_round(f32x4 v)
 {
     u32x4 x = (u32x4)v;
-    return x + 0x7fffu + ((x >> 16) & 1u);
+    return (f32x4)(x + 0x7fffu + ((x >> 16) & 1u));
 }
 
 INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
 {
     for (int i = 0; i < 4; i++) {
-        u32x4 x = EVEN_UNSHIFT(bf16_round(even.q[i])) |
-                  ODD_UNSHIFT(bf16_round(odd.q[i]));
-        memcpy(p + 8 * i, &x, sizeof x);
+        even.q[i] = bf16_round(even.q[i]);
+        odd.q[i] = bf16_round(odd.q[i]);
     }
+    vi_store(p, vi_high_halves(even, odd));
 }
 
 /* Four at a time what f16_to_float does. */

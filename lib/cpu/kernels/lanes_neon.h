@@ -15,6 +15,10 @@ typedef struct {
     float64x2_t q[4];
 } vd;
 
+typedef struct {
+    uint16x8_t q[4];
+} vi;
+
 /* r.q[i] = expr for the four quadwords; the loops unroll completely. */
 #define QUADS(type, expr)                                                      \
     do {                                                                       \
@@ -107,18 +111,110 @@ INLINE vf vf_pick_gt(vf x, vf y, vf v, vf w)
     QUADS(vf, vbslq_f32(vcgtq_f32(x.q[i], y.q[i]), v.q[i], w.q[i]));
 }
 
-INLINE uint32x4_t load_u32x4(const uint16_t *p)
+INLINE vi vi_set1_16(uint16_t x)
 {
-    return vreinterpretq_u32_u16(vld1q_u16(p));
+    QUADS(vi, vdupq_n_u16(x));
 }
 
-INLINE void vf_load_bf16_pair(const uint16_t *p, vf *even, vf *odd)
+INLINE vi vi_load(const void *p)
+{
+    QUADS(vi, vld1q_u16((const uint16_t *)p + 8 * i));
+}
+
+INLINE void vi_store(void *p, vi x)
+{
+    for (int i = 0; i < 4; i++)
+        vst1q_u16((uint16_t *)p + 8 * i, x.q[i]);
+}
+
+INLINE int vi_differ(vi x, vi y)
+{
+    uint16x8_t m = vdupq_n_u16(0);
+    for (int i = 0; i < 4; i++)
+        m = vorrq_u16(m, veorq_u16(x.q[i], y.q[i]));
+    return vmaxvq_u16(m) != 0;
+}
+
+INLINE uint16x8_t smax_u16(uint16x8_t x, uint16x8_t y)
+{
+    return vreinterpretq_u16_s16(
+        vmaxq_s16(vreinterpretq_s16_u16(x), vreinterpretq_s16_u16(y)));
+}
+
+INLINE vi vi_smax_16(vi x, vi y)
+{
+    QUADS(vi, smax_u16(x.q[i], y.q[i]));
+}
+
+INLINE vi vi_umax_16(vi x, vi y)
+{
+    QUADS(vi, vmaxq_u16(x.q[i], y.q[i]));
+}
+
+INLINE vi vi_umin_16(vi x, vi y)
+{
+    QUADS(vi, vminq_u16(x.q[i], y.q[i]));
+}
+
+INLINE vi vi_add_16(vi x, vi y)
+{
+    QUADS(vi, vaddq_u16(x.q[i], y.q[i]));
+}
+
+INLINE uint16x8_t mulhi_u16(uint16x8_t x, uint16x8_t y)
+{
+    uint32x4_t lo = vmull_u16(vget_low_u16(x), vget_low_u16(y));
+    uint32x4_t hi = vmull_high_u16(x, y);
+    return vuzp2q_u16(vreinterpretq_u16_u32(lo), vreinterpretq_u16_u32(hi));
+}
+
+INLINE vi vi_mulhi_16(vi x, vi y)
+{
+    QUADS(vi, mulhi_u16(x.q[i], y.q[i]));
+}
+
+INLINE vi vi_round_to_7(vi x)
+{
+    QUADS(vi, vrshrq_n_u16(x.q[i], 9));
+}
+
+INLINE vi vi_left_7(vi x)
+{
+    QUADS(vi, vshlq_n_u16(x.q[i], 7));
+}
+
+INLINE vi vi_keep_equal_16(vi x, vi y, vi v)
+{
+    QUADS(vi, vandq_u16(vceqq_u16(x.q[i], y.q[i]), v.q[i]));
+}
+
+INLINE uint16x8_t low_halves(float32x4_t even, float32x4_t odd)
+{
+    return vtrn1q_u16(vreinterpretq_u16_f32(even), vreinterpretq_u16_f32(odd));
+}
+
+INLINE uint16x8_t high_halves(float32x4_t even, float32x4_t odd)
+{
+    return vtrn2q_u16(vreinterpretq_u16_f32(even), vreinterpretq_u16_f32(odd));
+}
+
+INLINE vi vi_low_halves(vf even, vf odd)
+{
+    QUADS(vi, low_halves(even.q[i], odd.q[i]));
+}
+
+INLINE vi vi_high_halves(vf even, vf odd)
+{
+    QUADS(vi, high_halves(even.q[i], odd.q[i]));
+}
+
+INLINE void vf_from_bf16_pair(vi x, vf *even, vf *odd)
 {
     for (int i = 0; i < 4; i++) {
-        uint32x4_t x = load_u32x4(p + 8 * i);
-        even->q[i] = vreinterpretq_f32_u32(vshlq_n_u32(x, 16));
+        uint32x4_t w = vreinterpretq_u32_u16(x.q[i]);
+        even->q[i] = vreinterpretq_f32_u32(vshlq_n_u32(w, 16));
         odd->q[i] =
-            vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff0000u)));
+            vreinterpretq_f32_u32(vandq_u32(w, vdupq_n_u32(0xffff0000u)));
     }
 }
 
@@ -181,19 +277,19 @@ INLINE vf vf_load_bf16(const uint16_t *p)
 }
 
 /* Round to nearest even in the upper 16 bits; the lower ones are garbage. */
-INLINE uint32x4_t bf16_round(float32x4_t v)
+INLINE float32x4_t bf16_round(float32x4_t v)
 {
     uint32x4_t x = vreinterpretq_u32_f32(v);
     uint32x4_t odd = vandq_u32(vshrq_n_u32(x, 16), vdupq_n_u32(1));
-    return vaddq_u32(vaddq_u32(x, vdupq_n_u32(0x7fff)), odd);
+    x = vaddq_u32(vaddq_u32(x, vdupq_n_u32(0x7fff)), odd);
+    return vreinterpretq_f32_u32(x);
 }
 
 INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
 {
-    for (int i = 0; i < 4; i++) {
-        uint32x4_t e = bf16_round(even.q[i]), o = bf16_round(odd.q[i]);
-        vst1q_u16(p + 8 * i, vreinterpretq_u16_u32(vsriq_n_u32(o, e, 16)));
-    }
+    for (int i = 0; i < 4; i++)
+        vst1q_u16(p + 8 * i,
+                  high_halves(bf16_round(even.q[i]), bf16_round(odd.q[i])));
 }
 
 INLINE vf vf_load_f16(const uint16_t *p)

@@ -12,8 +12,12 @@
  * ever formed, and every smaller entry is exactly 0.
  */
 #include "cpu/kernels/exp.h"
+#include "cpu/kernels/exp16.h"
+#include "cpu/kernels/order.h"
 #include "cpu/kernels/slow.h"
 #include "cpu/kernels/span.h"
+
+#define GRAD_SPANS 16 /* of a block that stays in L1 */
 
 typedef struct grad_row {
     exp_poly poly;
@@ -101,6 +105,64 @@ INLINE void grad_plain(int in,
     }
 }
 
+/* Spans in which a column may be below the floor: 0 there. */
+INLINE void
+grad_floored(const exp16 *r, const uint16_t *z, uint16_t *g, int spans)
+{
+    const vi floor = vi_set1_16(r->floor), offset = vi_set1_16(r->offset);
+    const vf magic = vf_set1(r->magic);
+    for (int i = 0; i < spans * SPAN; i += SPAN) {
+        vi x = vi_load(z + i), kept = vi_umin_16(x, floor), e = kept;
+        exp16_spans(1, &e, magic, offset);
+        vi_store(g + i, vi_keep_equal_16(x, kept, e));
+    }
+}
+
+/* bf16 to bf16, c = 0: see exp16.h. A block with a NaN goes by float32. */
+static void grad_bf16(const grad_row *slow,
+                      const exp16 *r,
+                      const uint16_t *z,
+                      uint16_t *g,
+                      int64_t n,
+                      int64_t prefetch)
+{
+    const vi infinity = vi_set1_16(0x7f80), masked = vi_set1_16(0xff80);
+    const vi floor = vi_set1_16(r->floor), offset = vi_set1_16(r->offset);
+    const vf magic = vf_set1(r->magic);
+    uintptr_t ahead = prefetch > 0 ? (uintptr_t)prefetch : PREFETCH_BYTES;
+    int64_t whole = n - n % SPAN, step;
+    for (int64_t j = 0; j < whole; j += step) {
+        const uint16_t *from = z + j;
+        uint16_t *to = g + j;
+        int i = 0, spans = (int)((whole - j) / SPAN);
+        spans = spans < GRAD_SPANS ? spans : GRAD_SPANS;
+        step = spans * SPAN;
+        order_range range = order_scan(from, spans, ahead);
+        vi high = vi_smax_16(range.smax, infinity);
+        int above = !vi_differ(vi_umax_16(range.umax, floor), floor);
+        if (vi_differ(high, infinity) ||
+            (!above && vi_differ(vi_umax_16(range.umax, masked), masked))) {
+            grad_plain(CADFTK_BF16, CADFTK_BF16, slow, from, to, step, 0, 0);
+            continue;
+        }
+        if (above)
+            for (; i + 2 <= spans; i += 2) {
+                vi e[2] = {vi_load(from + SPAN * i),
+                           vi_load(from + SPAN * (i + 1))};
+                exp16_spans(2, e, magic, offset);
+                vi_store(to + SPAN * i, e[0]);
+                vi_store(to + SPAN * (i + 1), e[1]);
+            }
+        grad_floored(r, from + SPAN * i, to + SPAN * i, spans - i);
+    }
+    if (whole < n) {
+        span_buffer end;
+        pad_span(CADFTK_BF16, &end, z + whole, n - whole);
+        grad_bf16(slow, r, end.h, end.h, SPAN, prefetch);
+        memcpy(g + whole, end.h, (size_t)(n - whole) * sizeof *g);
+    }
+}
+
 /* Not inlined: the soft-cap's arithmetic dwarfs a switch over the dtype. */
 static void grad_capped(int in,
                         int out,
@@ -134,6 +196,7 @@ INLINE void grad(int in,
                  const cadftk_row_grad *args)
 {
     grad_row r;
+    exp16 fast;
     double chain = 1.0, cap = args->softcap;
     if (args->label >= 0) /* before an in-place pass overwrites it */
         (void)slow_logit(in, z, args->label, cap, &chain);
@@ -141,6 +204,10 @@ INLINE void grad(int in,
         slow_grad(in, out, z, g, n, args);
     else if (cap > 0.0)
         grad_capped(in, out, &r, z, g, n, cap);
+    else if (in == CADFTK_BF16 && out == CADFTK_BF16 && args->c == 0.0 &&
+             exp16_prepare(args->lse, args->a, &fast))
+        grad_bf16(&r, &fast, (const uint16_t *)z, (uint16_t *)g, n,
+                  args->prefetch);
     else if (args->c != 0.0)
         grad_plain(in, out, &r, z, g, n, args->prefetch, 1);
     else

@@ -44,7 +44,7 @@ INLINE void load_span(int dtype, const void *p, vf *a, vf *b)
         *a = vf_load((const float *)p);
         *b = vf_load((const float *)p + LANES);
     } else if (dtype == CADFTK_BF16) {
-        vf_load_bf16_pair((const uint16_t *)p, a, b);
+        vf_from_bf16_pair(vi_load(p), a, b);
     } else {
         *a = vf_load_f16((const uint16_t *)p);
         *b = vf_load_f16((const uint16_t *)p + LANES);
