@@ -7,11 +7,13 @@
 #include "check_backend.h"
 #include "cpu/cpu.h"
 
-#define REST_REL 1e-6 /* sum_rest, sum_t */
-#define Z_REL 1e-6    /* z under a soft-cap; without it is exact */
-#define SUM_REL 1e-6  /* sum_z, of the sum of |z| */
-#define GRAD_REL 1e-6 /* of a term of the entry */
-#define GRAD_FAR 2e-8 /* and this per nat below lse */
+#define REST_REL 1e-6    /* sum_rest, sum_t */
+#define Z_REL 1e-6       /* z under a soft-cap; without it is exact */
+#define SUM_REL 1e-6     /* sum_z, of the sum of |z| */
+#define GRAD_REL 1e-6    /* of a term of the entry */
+#define BF16_REL 0x1p-14 /* more in bfloat16: of the entry, before rounding */
+#define BF16_LEAST 0x1p-122 /* and this may be 0, times |A| above 1 */
+#define GRAD_FAR 2e-8       /* and this per nat below lse */
 #define RATE_REL 1e-7
 #define PEAK_REL 1e-6
 
@@ -227,7 +229,7 @@ static void grad_look(check *c,
     if (a)
         reference_grad(kernel, sent_at(w->logits, r, 0), n, a, g, soft);
     for (int64_t i = 0; i < grad->cols; i++) {
-        double z, far, size;
+        double z, far, size, bound;
         if (!a || i >= n) {
             expect(c, grad, r, i, 0, 1, 0);
             continue;
@@ -238,8 +240,13 @@ static void grad_look(check *c,
         far = isinf(z) ? 0 : fabs(a->lse - z);
         size = i == a->label ? fabs(a->at_label)
                              : fabs(a->a) * exp(z - a->lse) + fabs(a->c);
+        bound = GRAD_REL + GRAD_FAR * far;
+        if (grad->dtype == CADFT_DTYPE_BF16 && size > 0)
+            bound +=
+                (BF16_REL * fabs(g[i]) + BF16_LEAST * fmax(1, fabs(a->a))) /
+                size;
         if (grad->dtype != CADFT_DTYPE_F16 || fabs(g[i]) < 65000)
-            expect(c, grad, r, i, g[i], size, GRAD_REL + GRAD_FAR * far);
+            expect(c, grad, r, i, g[i], size, bound);
     }
     free(g);
     free(soft);
