@@ -132,8 +132,10 @@ read_layout(const cadft_model_batch *b, layout *l, cadft_error *error)
                                  &l->logit_rows, error));
     if (l->tokens.count > INT32_MAX || l->count > INT32_MAX - 1)
         return cadft__fail(error, CADFT_E_SHAPE,
-                           "tokens has %lld elements, expected at most %d",
-                           (long long)l->tokens.count, INT32_MAX);
+                           "tokens has %lld elements in %lld sequences, "
+                           "expected at most %d",
+                           (long long)l->tokens.count, (long long)l->count,
+                           INT32_MAX - 1);
     return CADFT_OK;
 }
 
