@@ -42,7 +42,8 @@ static int32_t read_integers(const cadft_tensor *tensor,
     if (tensor->ndim > (last ? 2 : 1))
         return cadft__fail(error, CADFT_E_SHAPE, "%s.ndim is %d, expected %s",
                            name, tensor->ndim, last ? "1 or 2" : "1");
-    out->data = (const char *)m.base + m.offset;
+    if (m.rows) /* else there may be no memory */
+        out->data = (const char *)m.base + m.offset;
     out->count = m.rows;
     out->wide = m.dtype == CADFT_DTYPE_I64;
     if (last)
