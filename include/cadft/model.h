@@ -214,8 +214,10 @@ typedef struct cadft_model_limits {
 } cadft_model_limits;
 
 /** Bytes of activations that batches within these limits need, with the knobs
- *  as they are. Nothing is allocated.
- *  Errors: CADFT_E_NULL, CADFT_E_PHASE (no weights), CADFT_E_ARG. */
+ *  as they are. Nothing stays allocated.
+ *  Errors: CADFT_E_NULL, CADFT_E_PHASE (no weights), CADFT_E_ARG,
+ *  CADFT_E_NOMEM (a list of the sequences, or more bytes than there are
+ *  addresses). */
 CADFT_API int32_t cadft_model_plan(cadft_model *model,
                                    const cadft_model_limits *limits,
                                    int64_t *bytes,
@@ -223,8 +225,8 @@ CADFT_API int32_t cadft_model_plan(cadft_model *model,
 
 /** Allocate them, in one piece. cadft_model_forward does so by itself when a
  *  batch is larger than all before; after this it allocates nothing.
- *  Errors as cadft_model_plan, CADFT_E_NOMEM, CADFT_E_PHASE also between
- *  forward and backward. */
+ *  Errors as cadft_model_plan, CADFT_E_PHASE also between forward and
+ *  backward. */
 CADFT_API int32_t cadft_model_reserve(cadft_model *model,
                                       const cadft_model_limits *limits,
                                       cadft_error *error);
@@ -251,7 +253,7 @@ typedef struct cadft_model_batch {
 
 /** Logits of a batch. With no_grad = 0 the activations stay for
  *  cadft_model_backward; another forward pass, with or without no_grad,
- *  throws them away.
+ *  throws them away, unless it is refused for its arguments.
  *  @param logits  set to a float32 view [logit rows, vocab] of the model's
  *                 memory, on the backend's device; caller sets struct_size.
  *                 Valid until the next forward, reserve, plan-changing knob
@@ -260,7 +262,8 @@ typedef struct cadft_model_batch {
  *  Errors: CADFT_E_NULL, CADFT_E_PHASE (no weights), CADFT_E_SHAPE,
  *  CADFT_E_DTYPE, CADFT_E_DEVICE, CADFT_E_ARG (a token outside the
  *  vocabulary, a sequence longer than CADFT_MODEL_POSITIONS, cu_seqlens or
- *  logit_rows out of order; names the value), CADFT_E_NOMEM. */
+ *  logit_rows out of order, a stream with host memory; names the value),
+ *  CADFT_E_NOMEM. */
 CADFT_API int32_t cadft_model_forward(cadft_model *model,
                                       const cadft_model_batch *batch,
                                       cadft_tensor *logits,
@@ -322,7 +325,7 @@ typedef struct cadft_generate_desc {
 } cadft_generate_desc;
 
 /** Continue prompts with a KV cache. Throws the activations of a forward pass
- *  away.
+ *  away, unless it is refused for its arguments.
  *  @param tokens   int32 [n, max_new_tokens], what was drawn; the rest of a
  *                  row is untouched
  *  @param lengths  int64 [n], how many

@@ -163,19 +163,26 @@ static int32_t copy_rows(cadft_context *context,
 }
 
 static int32_t copy_tensor(cadft_context *context,
+                           int reading,
                            const cadft_tensor *tensor,
                            void *read,
                            const void *write,
                            size_t bytes,
                            cadft_error *error)
 {
+    const char *name = reading ? "from" : "to";
+    cadft_tensor t;
     cadft__matrix m;
     uint64_t expected;
     int32_t status;
     if (!context)
         return cadft__fail(error, CADFT_E_NULL, "context is NULL");
-    status = cadft__tensor_matrix(tensor, tensor && tensor->ndim > 1, "tensor",
-                                  &m, error);
+    status = cadft__struct_in(&t, sizeof t, tensor,
+                              CADFT__SIZE_TO(cadft_tensor, byte_offset), name,
+                              error);
+    t.struct_size = sizeof t;
+    if (!status)
+        status = cadft__tensor_matrix(&t, t.ndim > 1, name, &m, error);
     if (status)
         return status;
     expected = (uint64_t)m.rows * (uint64_t)m.cols * cadft__dtype_size(m.dtype);
@@ -184,12 +191,14 @@ static int32_t copy_tensor(cadft_context *context,
                            "bytes is %zu, expected %llu for this tensor", bytes,
                            (unsigned long long)expected);
     if (bytes && !read && !write)
-        return cadft__fail(error, CADFT_E_NULL, "host memory is NULL");
+        return cadft__fail(error, CADFT_E_NULL,
+                           "%s, the host's memory, is NULL",
+                           reading ? "to" : "from");
     if (m.device_type != context->backend->device_type)
         return cadft__fail(error, CADFT_E_DEVICE,
-                           "tensor.device_type is %d, expected %d, which "
-                           "backend %s computes on",
-                           m.device_type, context->backend->device_type,
+                           "%s.device_type is %d, expected %d, which backend "
+                           "%s computes on",
+                           name, m.device_type, context->backend->device_type,
                            context->backend->name);
     status = copy_rows(context, &m, read, write, error);
     return status || read ? status : cadft__device_sync(context, NULL, error);
@@ -205,7 +214,7 @@ int32_t cadft_context_read(cadft_context *context,
     int before = errno;
     int32_t status = cadft__error_enter(error, &own);
     if (!status)
-        status = copy_tensor(context, from, to, NULL, bytes, &own);
+        status = copy_tensor(context, 1, from, to, NULL, bytes, &own);
     errno = before;
     return cadft__error_leave(error, &own, status);
 }
@@ -220,7 +229,7 @@ int32_t cadft_context_write(cadft_context *context,
     int before = errno;
     int32_t status = cadft__error_enter(error, &own);
     if (!status)
-        status = copy_tensor(context, to, NULL, from, bytes, &own);
+        status = copy_tensor(context, 0, to, NULL, from, bytes, &own);
     errno = before;
     return cadft__error_leave(error, &own, status);
 }

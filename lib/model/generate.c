@@ -66,7 +66,7 @@ static int32_t check(const cadft_generate_desc *d, cadft_error *error)
 /* Prompts into the model's sequences, and where their keys will lie. */
 static int32_t read_prompts(generation *g, cadft_error *error)
 {
-    cadft__sequences *s = &g->model->sequences;
+    cadft__sequences *s = &g->model->incoming;
     cadft_model_batch batch = {
         .struct_size = sizeof batch,
         .no_grad = 1,
@@ -335,8 +335,8 @@ static int32_t generate(cadft_model *model,
         .top_p = g.desc.top_p > 0 ? g.desc.top_p : 1,
         .want_logprob = g.desc.on_token != NULL,
     };
-    model->phase = CADFT__IDLE;
     CADFT__TRY(read_prompts(&g, error));
+    cadft__model_accept(model);
     if (!g.count)
         return CADFT_OK;
     status = run(&g, error);

@@ -59,6 +59,7 @@ void cadft_model_destroy(cadft_model *model)
     cadft__parameters_free(context, &model->parameters);
     cadft__origin_free(context, &model->origin);
     cadft__sequences_free(context, &model->sequences);
+    cadft__sequences_free(context, &model->incoming);
     cadft__free(&context->memory, model, sizeof *model);
     cadft__context_release(context);
     errno = before;
@@ -73,7 +74,7 @@ struct knob {
 };
 
 static const struct knob knobs[] = {
-    {CADFT_MODEL_WEIGHT_DTYPE, "weight_dtype", 0, CADFT_DTYPE_F64, 0},
+    {CADFT_MODEL_WEIGHT_DTYPE, "weight_dtype", 0, CADFT_DTYPE_F32, 0},
     {CADFT_MODEL_CHECKPOINTING, "checkpointing", 0, 1, 0},
 };
 
@@ -358,13 +359,15 @@ static int32_t get_parameter(cadft_model *model,
                            (long long)index, (long long)all->count - 1);
     p = &all->list[index];
     if (value)
-        CADFT__TRY(cadft__model_view(model, cadft__parameters_weight(all, p),
-                                     all->dtype, p->ndim, p->shape, "value",
-                                     value, error));
+        CADFT__TRY(cadft__model_view_check(value, "value", error));
     if (grad)
-        CADFT__TRY(cadft__model_view(model, cadft__parameters_grad(all, p),
-                                     CADFT_DTYPE_F32, p->ndim, p->shape, "grad",
-                                     grad, error));
+        CADFT__TRY(cadft__model_view_check(grad, "grad", error));
+    if (value)
+        cadft__model_view(model, cadft__parameters_weight(all, p), all->dtype,
+                          p->ndim, p->shape, value);
+    if (grad)
+        cadft__model_view(model, cadft__parameters_grad(all, p),
+                          CADFT_DTYPE_F32, p->ndim, p->shape, grad);
     if (name)
         *name = p->name;
     if (trainable)

@@ -6,29 +6,41 @@
 #include "common/error.h"
 #include "model/transformer.h"
 
-int32_t cadft__model_view(const cadft_model *model,
-                          cadft_array array,
-                          int32_t dtype,
-                          int32_t ndim,
-                          int64_t *shape,
-                          const char *name,
-                          cadft_tensor *out,
-                          cadft_error *error)
+int32_t cadft__model_view_check(const cadft_tensor *out,
+                                const char *name,
+                                cadft_error *error)
 {
     uint32_t size = out->struct_size;
     if (size < CADFT__SIZE_TO(cadft_tensor, byte_offset) || size > 4096)
         return cadft__fail(error, CADFT_E_ARG,
                            "%s.struct_size is %u, expected %zu", name, size,
                            sizeof *out);
-    CADFT__TRY(cadft_tensor_init(out, size, array.base, dtype, ndim, shape,
-                                 NULL, error));
+    return CADFT_OK;
+}
+
+void cadft__model_view(const cadft_model *model,
+                       cadft_array array,
+                       int32_t dtype,
+                       int32_t ndim,
+                       int64_t *shape,
+                       cadft_tensor *out)
+{
+    cadft_tensor_init(out, out->struct_size, array.base, dtype, ndim, shape,
+                      NULL, NULL);
     out->device_type = model->handle.context->backend->device_type;
     out->byte_offset = array.offset;
     if (out->device_type == CADFT_DEVICE_CPU && array.base) {
         out->data = (char *)array.base + array.offset;
         out->byte_offset = 0;
     }
-    return CADFT_OK;
+}
+
+void cadft__model_accept(cadft_model *model)
+{
+    cadft__sequences last = model->sequences;
+    model->sequences = model->incoming;
+    model->incoming = last;
+    model->phase = CADFT__IDLE;
 }
 
 /* ---------------------------------------------------------- plan, reserve */
@@ -71,9 +83,8 @@ static int32_t example(cadft_model *model,
                        cadft_error *error)
 {
     int64_t longest = (limits->rows + count - 1) / count;
-    CADFT__TRY(cadft__sequences_reserve(
-        model->handle.context, s, limits->rows,
-        limits->sequences > count ? limits->sequences : count, error));
+    CADFT__TRY(
+        cadft__sequences_reserve(model->handle.context, s, 0, count, error));
     s->rows = limits->rows;
     s->count = count;
     s->logit_rows = limits->logit_rows;
@@ -141,6 +152,15 @@ int32_t cadft_model_plan(cadft_model *model,
     CADFT__LEAVE(model);
 }
 
+static int32_t reserve_sequences(cadft_model *model,
+                                 const cadft_model_limits *limits,
+                                 cadft__sequences *s,
+                                 cadft_error *error)
+{
+    return cadft__sequences_reserve(model->handle.context, s, limits->rows,
+                                    limits->sequences, error);
+}
+
 static int32_t reserve(cadft_model *model,
                        const cadft_model_limits *limits,
                        cadft_error *error)
@@ -151,7 +171,9 @@ static int32_t reserve(cadft_model *model,
     if (model->phase == CADFT__FORWARD_DONE)
         return cadft__fail(error, CADFT_E_PHASE,
                            "reserve between forward and backward");
-    CADFT__TRY(plan(model, &l, &model->sequences, &bytes, error));
+    CADFT__TRY(plan(model, &l, &model->incoming, &bytes, error));
+    CADFT__TRY(reserve_sequences(model, &l, &model->sequences, error));
+    CADFT__TRY(reserve_sequences(model, &l, &model->incoming, error));
     CADFT__TRY(cadft__rope_reserve(model, most_positions(model, &l), error));
     return cadft__workspace_reserve(model, bytes, error);
 }
@@ -183,14 +205,19 @@ static int32_t forward(cadft_model *model,
     if (b.no_grad != 0 && b.no_grad != 1)
         return cadft__fail(error, CADFT_E_ARG,
                            "batch.no_grad is %d, expected 0 or 1", b.no_grad);
-    model->phase = CADFT__IDLE;
-    CADFT__TRY(cadft__sequences_read(model, &b, &model->sequences, error));
+    CADFT__TRY(cadft__model_view_check(logits, "logits", error));
+    if (b.stream &&
+        model->handle.context->backend->device_type == CADFT_DEVICE_CPU)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "batch.stream is not NULL, but host memory has no "
+                           "streams");
+    CADFT__TRY(cadft__sequences_read(model, &b, &model->incoming, error));
+    cadft__model_accept(model);
     CADFT__TRY(cadft__forward(model, &model->sequences, b.stream, error));
     model->shape[0] = model->sequences.logit_rows;
     model->shape[1] = model->config.vocab;
     array = model->workspace.logits;
-    CADFT__TRY(cadft__model_view(model, array, CADFT_DTYPE_F32, 2, model->shape,
-                                 "logits", logits, error));
+    cadft__model_view(model, array, CADFT_DTYPE_F32, 2, model->shape, logits);
     if (!b.no_grad)
         model->phase = CADFT__FORWARD_DONE;
     return CADFT_OK;

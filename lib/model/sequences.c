@@ -42,7 +42,8 @@ static int32_t read_integers(const cadft_tensor *tensor,
     if (tensor->ndim > (last ? 2 : 1))
         return cadft__fail(error, CADFT_E_SHAPE, "%s.ndim is %d, expected %s",
                            name, tensor->ndim, last ? "1 or 2" : "1");
-    out->data = (const char *)m.base + m.offset;
+    if (m.rows) /* else there may be no memory */
+        out->data = (const char *)m.base + m.offset;
     out->count = m.rows;
     out->wide = m.dtype == CADFT_DTYPE_I64;
     if (last)
@@ -132,8 +133,10 @@ read_layout(const cadft_model_batch *b, layout *l, cadft_error *error)
                                  &l->logit_rows, error));
     if (l->tokens.count > INT32_MAX || l->count > INT32_MAX - 1)
         return cadft__fail(error, CADFT_E_SHAPE,
-                           "tokens has %lld elements, expected at most %d",
-                           (long long)l->tokens.count, INT32_MAX);
+                           "tokens has %lld elements in %lld sequences, "
+                           "expected at most %d",
+                           (long long)l->tokens.count, (long long)l->count,
+                           INT32_MAX - 1);
     return CADFT_OK;
 }
 

@@ -143,6 +143,7 @@ struct cadft_model {
     cadft__parameters parameters;
     cadft__origin origin;
     cadft__sequences sequences; /* of the last batch */
+    cadft__sequences incoming;  /* being read: a refusal leaves the last */
     cadft__workspace workspace;
     cadft__rope rope;
     int64_t shape[2]; /* of the logits' view */
@@ -162,16 +163,23 @@ struct cadft_model {
 
 int32_t cadft__needs_weights(const cadft_model *model, cadft_error *error);
 
-/* A dense view of the backend's memory for the host, whose struct_size it has
- * set. `shape` is kept by pointer. */
-int32_t cadft__model_view(const cadft_model *model,
-                          cadft_array array,
-                          int32_t dtype,
-                          int32_t ndim,
-                          int64_t *shape,
-                          const char *name,
-                          cadft_tensor *out,
-                          cadft_error *error);
+/* Is the struct_size that the host has set that of a view to be filled? */
+int32_t cadft__model_view_check(const cadft_tensor *out,
+                                const char *name,
+                                cadft_error *error);
+
+/* Fill a checked one as a dense view of the backend's memory. `shape` is kept
+ * by pointer. */
+void cadft__model_view(const cadft_model *model,
+                       cadft_array array,
+                       int32_t dtype,
+                       int32_t ndim,
+                       int64_t *shape,
+                       cadft_tensor *out);
+
+/* The incoming sequences become the last batch's, and a pass that waited for
+ * its backward is forgotten. */
+void cadft__model_accept(cadft_model *model);
 
 /* ----------------------------------------------------------- operations */
 

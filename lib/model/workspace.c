@@ -221,14 +221,17 @@ cadft__rope_reserve(cadft_model *model, int64_t positions, cadft_error *error)
                            (long long)positions);
     cadft__rope_table(&model->config, positions, table);
     status = cadft__device_alloc(context, bytes, &base, error);
+    if (!status)
+        status = cadft__device_in(context, NULL, (cadft_array){base, 0}, table,
+                                  bytes, error);
+    if (!status) /* read on other streams from now on */
+        status = cadft__device_sync(context, NULL, error);
     if (!status) {
-        cadft_array to = {base, 0};
         cadft__device_free(context, model->stream, rope->base,
                            cadft__rope_bytes(model, rope->positions));
         *rope = (cadft__rope){base, positions};
-        status = cadft__device_in(context, NULL, to, table, bytes, error);
-        if (!status) /* read on other streams from now on */
-            status = cadft__device_sync(context, NULL, error);
+    } else {
+        cadft__device_free(context, NULL, base, bytes);
     }
     cadft__free(&context->memory, table, bytes);
     return status;
