@@ -206,11 +206,26 @@ time_one(bench_case *t, int kind, const crew *team, int threads, int calls)
 
 #define ROUNDS_MAX 64
 
+#ifdef HOST_HAVE_CBLAS
+static void print_blas(double time[KINDS][ROUNDS_MAX], int rounds, double work)
+{
+    double ratio[ROUNDS_MAX];
+    double least =
+        quantile(time[BLAS], rounds, 0) / quantile(time[OWN], rounds, 0);
+    for (int r = 0; r < rounds; r++)
+        ratio[r] = time[BLAS][r] / time[OWN][r];
+    printf("  blas %6.1f  own/blas %.3f (%.3f..%.3f) best %.3f",
+           work / quantile(time[BLAS], rounds, 2) * 1e-9,
+           quantile(ratio, rounds, 2), quantile(ratio, rounds, 1),
+           quantile(ratio, rounds, 3), least);
+}
+#endif
+
 static void
 bench_shape(bench_case *t, const crew *team, int threads, int rounds)
 {
     const shape *s = t->shape;
-    double time[KINDS][ROUNDS_MAX], ratio[ROUNDS_MAX];
+    double time[KINDS][ROUNDS_MAX];
     double work = 2.0 * (double)s->m * (double)s->n * (double)s->k;
     int few = s->m <= 16, calls = work < 1e8 ? 8 : work < 1e9 ? 3 : 1;
     for (int r = -1; r < rounds; r++) {
@@ -219,20 +234,14 @@ bench_shape(bench_case *t, const crew *team, int threads, int rounds)
             if (kind == OWN || (kind == BLAS && t->dtype == CADFTK_F32) ||
                 (kind == OURS && cblas_engine()) || (kind == READ && few))
                 time[kind][at] = time_one(t, kind, team, threads, calls);
-        ratio[at] = time[BLAS][at] / time[OWN][at];
     }
-    double least =
-        quantile(time[BLAS], rounds, 0) / quantile(time[OWN], rounds, 0);
     double own = quantile(time[OWN], rounds, 2);
     printf("%-6s %d %s %5lld %5lld %5lld %-4s own %6.1f GF", t->table->name,
            threads, use_name[s->use], (long long)s->m, (long long)s->n,
            (long long)s->k, t->dtype ? "bf16" : "f32", work / own * 1e-9);
 #ifdef HOST_HAVE_CBLAS
     if (t->dtype == CADFTK_F32)
-        printf("  blas %6.1f  own/blas %.3f (%.3f..%.3f) best %.3f",
-               work / quantile(time[BLAS], rounds, 2) * 1e-9,
-               quantile(ratio, rounds, 2), quantile(ratio, rounds, 1),
-               quantile(ratio, rounds, 3), least);
+        print_blas(time, rounds, work);
 #endif
     if (cblas_engine())
         printf("  engine %6.1f", work / quantile(time[OURS], rounds, 2) * 1e-9);

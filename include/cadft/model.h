@@ -248,7 +248,7 @@ typedef struct cadft_model_batch {
     const cadft_tensor *lengths;
     /** [n]: the packed rows that need logits, ascending. NULL: all. */
     const cadft_tensor *logit_rows;
-    void *stream; /**< the device's, or NULL */
+    void *stream; /**< the device's, or NULL; on host memory NULL */
 } cadft_model_batch;
 
 /** Logits of a batch. With no_grad = 0 the activations stay for

@@ -328,6 +328,9 @@ int32_t cadft__forward(cadft_model *model,
         .stream = stream,
         .error = error,
     };
+    if (stream != model->stream) /* it may still read the arena */
+        CADFT__TRY(
+            cadft__device_sync(model->handle.context, model->stream, error));
     CADFT__TRY(cadft__rope_reserve(model, s->longest, error));
     CADFT__TRY(dry_run(model, s, &scratch, error));
     CADFT__TRY(cadft__workspace_lay(model, s, scratch, NULL, error));

@@ -264,6 +264,8 @@ int32_t cadft__parameters_zero_grad(cadft_context *context,
     if (!status)
         status = cadft__device_zero(context, NULL, (cadft_array){p->grads, 0},
                                     bytes, error);
+    if (!status) /* added to on other streams */
+        status = cadft__device_sync(context, NULL, error);
     return status;
 }
 

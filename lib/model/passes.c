@@ -297,6 +297,9 @@ int32_t cadft_model_zero_grad(cadft_model *model, cadft_error *error)
 {
     CADFT__ENTER(model);
     status = cadft__needs_weights(model, &call.error);
+    if (!status && model->stream) /* of the last backward pass */
+        status = cadft__device_sync(model->handle.context, model->stream,
+                                    &call.error);
     if (!status)
         status = cadft__parameters_zero_grad(model->handle.context,
                                              &model->parameters, &call.error);
