@@ -249,35 +249,6 @@ START_TEST(objects)
 }
 END_TEST
 
-START_TEST(arrays)
-{
-    cadft__json json = parsed(config), mixed;
-    double values[4] = {0};
-    size_t n = 9;
-    CHECK_OK(cadft__json_numbers(&json, "eos", 0, values, 2, &n, &err), err);
-    ck_assert_uint_eq(n, 2);
-    ck_assert_double_eq(values[1], 2.5);
-    CHECK_OK(cadft__json_numbers(&json, "end", 0, values, 2, &n, &err), err);
-    ck_assert_uint_eq(n, 1);
-    ck_assert_double_eq(values[0], 7);
-    CHECK_OK(cadft__json_numbers(&json, "none", 1, values, 2, &n, &err), err);
-    ck_assert_uint_eq(n, 0);
-    CHECK_SAYS(cadft__json_numbers(&json, "none", 0, values, 2, &n, &err),
-               CADFT_E_FORMAT, "none is missing", err);
-    CHECK_SAYS(cadft__json_numbers(&json, "eos", 0, values, 1, &n, &err),
-               CADFT_E_FORMAT,
-               "eos is an array of 2, expected an array of at most 1 numbers",
-               err);
-    CHECK_SAYS(cadft__json_numbers(&json, "end", 0, values, 0, &n, &err),
-               CADFT_E_FORMAT, "end is 7", err);
-    cadft__json_free(&json);
-    mixed = parsed("{\"a\": [1, \"2\"]}");
-    CHECK_SAYS(cadft__json_numbers(&mixed, "a", 0, values, 4, &n, &err),
-               CADFT_E_FORMAT, "a[1] is \"2\", expected a number", err);
-    cadft__json_free(&mixed);
-}
-END_TEST
-
 /* What a stranger wrote stays whole UTF-8, on one line, and short. */
 START_TEST(strange_text_in_sentences)
 {
@@ -454,7 +425,6 @@ static Suite *suite(void)
     tcase_add_test(getters, reals);
     tcase_add_test(getters, words);
     tcase_add_test(getters, objects);
-    tcase_add_test(getters, arrays);
     tcase_add_test(getters, strange_text_in_sentences);
     tcase_add_test(files, what_is_no_file);
     tcase_add_test(files, unreadable);

@@ -31,7 +31,7 @@ static void warn_of_threads(void *library, const cadft_backend_host *host)
 int32_t cadft__blas_open(const char *path,
                          size_t length,
                          const cadft_backend_host *host,
-                         cadft__blas *out,
+                         cadft__sgemm_fn **out,
                          cadft_error *error)
 {
     char text[PATH_SIZE];
@@ -51,8 +51,8 @@ int32_t cadft__blas_open(const char *path,
                            "the CBLAS of matmul= cannot be loaded: %s",
                            why ? why : text);
     }
-    find(library, "cblas_sgemm", &out->sgemm);
-    if (!out->sgemm)
+    find(library, "cblas_sgemm", out);
+    if (!*out)
         return cadft__fail(error, CADFT_E_BACKEND,
                            "%.128s, the CBLAS of matmul=, has no cblas_sgemm",
                            text);

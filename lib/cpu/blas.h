@@ -7,17 +7,13 @@
 #include "cadft/backend.h"
 #include "cpu/matmul_cblas.h"
 
-typedef struct cadft__blas {
-    cadft__sgemm_fn *sgemm; /* NULL: none */
-} cadft__blas;
-
-/* Load `path`, of `length` bytes (it may be followed by more text): a shared
- * object with cblas_sgemm of 32-bit integers. Warns in the log of an OpenBLAS
- * that has threads of its own. CADFT_E_BACKEND. */
+/* Load `path`, of `length` bytes (it may be followed by more text), a shared
+ * object with cblas_sgemm of 32-bit integers, and give that function. Warns in
+ * the log of an OpenBLAS that has threads of its own. CADFT_E_BACKEND. */
 int32_t cadft__blas_open(const char *path,
                          size_t length,
                          const cadft_backend_host *host,
-                         cadft__blas *out,
+                         cadft__sgemm_fn **out,
                          cadft_error *error);
 
 #endif

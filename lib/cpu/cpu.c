@@ -24,7 +24,7 @@ static int32_t read_word(cadft_device *device,
     if (length == prefix + 3 && memcmp(word + prefix, "own", 3) == 0)
         return CADFT_OK;
     return cadft__blas_open(word + prefix, length - prefix, device->host,
-                            &device->blas, error);
+                            &device->sgemm, error);
 }
 
 /* Words between commas. */
@@ -46,7 +46,7 @@ read_options(cadft_device *device, const char *options, cadft_error *error)
                            "this machine",
                            options);
     snprintf(device->description, sizeof device->description, "%s%s",
-             device->table->name, device->blas.sgemm ? ", CBLAS" : "");
+             device->table->name, device->sgemm ? ", CBLAS" : "");
     return CADFT_OK;
 }
 

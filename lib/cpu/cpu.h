@@ -14,8 +14,8 @@
 struct cadft_device {
     const cadft_backend_host *host;
     const cadftk_table *table;
-    cadft__blas blas;     /* sgemm NULL: own products of matrices */
-    char description[64]; /* "avx2" */
+    cadft__sgemm_fn *sgemm; /* NULL: own products of matrices */
+    char description[64];   /* "avx2" */
 };
 
 /* NULL for an absent array. */

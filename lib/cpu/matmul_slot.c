@@ -31,9 +31,8 @@ uint64_t cadft__cpu_matmul_work_bytes(cadft_device *device,
 {
     cadft__matmul_args a = plain(args);
     int32_t workers = device->host->max_workers;
-    return device->blas.sgemm
-               ? cadft__matmul_cblas_scratch(&a, workers)
-               : cadft__matmul_scratch(device->table, &a, workers);
+    return device->sgemm ? cadft__matmul_cblas_scratch(&a, workers)
+                         : cadft__matmul_scratch(device->table, &a, workers);
 }
 
 static int is_weight(int32_t dtype)
@@ -57,10 +56,9 @@ int32_t cadft__cpu_matmul(cadft_device *device,
     if (!work && cadft__cpu_matmul_work_bytes(device, args))
         return cadft__fail(error, CADFT_E_NULL,
                            "matmul: work is absent, expected work_bytes of it");
-    status =
-        device->blas.sgemm
-            ? cadft__matmul_cblas(device->blas.sgemm, &a, device->host, work)
-            : cadft__matmul(device->table, &a, device->host, work);
+    status = device->sgemm
+                 ? cadft__matmul_cblas(device->sgemm, &a, device->host, work)
+                 : cadft__matmul(device->table, &a, device->host, work);
     if (status == CADFT_E_THREADS)
         return cadft__fail(error, status,
                            "parallel_for did not run all tasks of a product");

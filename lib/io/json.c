@@ -243,35 +243,3 @@ int32_t cadft__json_object(const cadft__json *object,
     *out = (cadft__json){value, object->file, cadft__show(inside)};
     return CADFT_OK;
 }
-
-int32_t cadft__json_numbers(const cadft__json *object,
-                            const char *key,
-                            int32_t optional,
-                            double *out,
-                            size_t capacity,
-                            size_t *count,
-                            cadft_error *error)
-{
-    const json_t *value = find(object, key);
-    char expected[80], element[2 * CADFT__SHOWN];
-    snprintf(expected, sizeof expected, "an array of at most %zu numbers",
-             capacity);
-    *count = 0;
-    if (!value)
-        return optional ? CADFT_OK : missing(object, key, expected, error);
-    if (json_is_number(value) && capacity) {
-        out[(*count)++] = json_number_value(value);
-        return CADFT_OK;
-    }
-    if (!json_is_array(value) || json_array_size(value) > capacity)
-        return wrong(object, key, value, expected, error);
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const json_t *number = json_array_get(value, i);
-        snprintf(element, sizeof element, "%s[%zu]", cadft__show(key).text, i);
-        if (!json_is_number(number))
-            return wrong(object, element, number, "a number", error);
-        out[i] = json_number_value(number);
-    }
-    *count = json_array_size(value);
-    return CADFT_OK;
-}

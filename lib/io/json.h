@@ -99,15 +99,4 @@ int32_t cadft__json_object(const cadft__json *object,
                            cadft__json *out,
                            cadft_error *error);
 
-/* Numbers in an array, at most `capacity`; *count of them. `optional` and
- * absent: *count is 0. A plain number counts as an array of one (the end of
- * text token is written both ways). */
-int32_t cadft__json_numbers(const cadft__json *object,
-                            const char *key,
-                            int32_t optional,
-                            double *out,
-                            size_t capacity,
-                            size_t *count,
-                            cadft_error *error);
-
 #endif
