@@ -22,6 +22,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "arguments.h"
 #include "cpu/isa.h"
 
 static const float canary = 7777.25f;
@@ -432,7 +433,8 @@ static void check_attention(cadft_context *context,
 typedef struct options {
     uint64_t seed;
     const char *isa, *backend, *golden;
-    int quick, print_digest, digest_only, bench, shape;
+    int quick, print_digest, digest_only, bench;
+    int64_t shape; /* of --bench, 0 for any */
 } options;
 
 static cadft_context *
@@ -504,7 +506,7 @@ static void bench(const options *o)
         cadft_context *context = open_context(o, o->isa, threads);
         snprintf(label, sizeof label, "%d thread%s", threads,
                  threads > 1 ? "s" : "");
-        attention_bench(context, label, o->shape);
+        attention_bench(context, label, (int)o->shape);
         cadft_context_destroy(context);
     }
 }
@@ -512,25 +514,18 @@ static void bench(const options *o)
 int main(int argc, char **argv)
 {
     options o = {.seed = (uint64_t)time(NULL)};
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        const char *key = argv[i];
-        o.quick |= strcmp(key, "--quick") == 0;
-        o.bench |= strcmp(key, "--bench") == 0;
-        o.print_digest |= strcmp(key, "--print-digest") == 0;
-        o.digest_only |= strcmp(key, "--digest-only") == 0;
-        o.digest_only |= o.print_digest;
-        if (strcmp(key, "--bench") == 0)
-            o.shape = atoi(value);
-        if (strcmp(key, "--seed") == 0)
-            o.seed = strtoull(value, NULL, 10);
-        if (strcmp(key, "--isa") == 0)
-            o.isa = value;
-        if (strcmp(key, "--backend") == 0)
-            o.backend = value;
-        if (strcmp(key, "--golden") == 0)
-            o.golden = value;
-    }
+    const argument list[] = {
+        {"--seed", .seed = &o.seed},
+        {"--isa", .text = &o.isa},
+        {"--golden", .text = &o.golden},
+        {"--print-digest", .flag = &o.print_digest},
+        {"--bench", .flag = &o.bench},
+        {"--quick", .flag = &o.quick},
+        {"--backend", .text = &o.backend},
+        {"--digest-only", .flag = &o.digest_only},
+    };
+    arguments_read(argc, argv, list, sizeof list / sizeof *list, &o.shape, 1);
+    o.digest_only |= o.print_digest;
     if (!o.print_digest)
         printf("seed %llu\n", (unsigned long long)o.seed);
     if (o.bench) {

@@ -22,6 +22,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "arguments.h"
+
 /* The documented bounds. */
 #define REST_REL 4e-7     /* sum_rest, relative, plus REST_FAR, REST_ABS */
 #define REST_FAR 1.4e-8   /* per nat below the maximum: stats.rate */
@@ -383,40 +385,28 @@ typedef struct options {
     uint64_t seed;
     const char *isa, *golden;
     int print_digest, quick, bench;
-    int64_t rows, columns;
+    int64_t sizes[2]; /* of --bench: rows, columns */
 } options;
 
 static options parse(int argc, char **argv)
 {
-    options o = {.seed = (uint64_t)time(NULL), .rows = 2048, .columns = 49152};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
-            o.seed = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc)
-            o.isa = argv[++i];
-        else if (strcmp(argv[i], "--golden") == 0 && i + 1 < argc)
-            o.golden = argv[++i];
-        else if (strcmp(argv[i], "--print-digest") == 0)
-            o.print_digest = 1;
-        else if (strcmp(argv[i], "--quick") == 0)
-            o.quick = 1;
-        else if (strcmp(argv[i], "--bench") == 0)
-            o.bench = 1;
-        else if (o.bench && i + 1 < argc && atoll(argv[i]) > 0) {
-            o.rows = atoll(argv[i]);
-            o.columns = atoll(argv[++i]);
-        } else {
-            fprintf(stderr, "unknown argument %s\n", argv[i]);
-            exit(2);
-        }
-    }
+    options o = {.seed = (uint64_t)time(NULL), .sizes = {2048, 49152}};
+    const argument list[] = {
+        {"--seed", .seed = &o.seed},
+        {"--isa", .text = &o.isa},
+        {"--golden", .text = &o.golden},
+        {"--print-digest", .flag = &o.print_digest},
+        {"--bench", .flag = &o.bench},
+        {"--quick", .flag = &o.quick},
+    };
+    arguments_read(argc, argv, list, sizeof list / sizeof *list, o.sizes, 2);
     return o;
 }
 
 static void check_table(const cadftk_table *t, const options *o)
 {
     if (o->bench) {
-        bench(t, o->rows, o->columns, 7);
+        bench(t, o->sizes[0], o->sizes[1], 7);
         return;
     }
     memset(&seen, 0, sizeof seen);

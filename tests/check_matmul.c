@@ -20,6 +20,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "arguments.h"
+
 enum { CREWS = 3 };
 static const int32_t crew_workers[CREWS] = {1, 2, 7};
 static crew crews[CREWS];
@@ -516,7 +518,7 @@ void crew_close(crew *team)
 typedef struct options {
     uint64_t seed;
     const char *isa, *golden;
-    int print_digest, quick, bench, sizes;
+    int print_digest, quick, bench;
     bench_options how;
 } options;
 
@@ -524,32 +526,21 @@ static options parse(int argc, char **argv)
 {
     options o = {.seed = (uint64_t)time(NULL),
                  .how = {.threads = 2, .rounds = 7}};
-    for (int i = 1; i < argc; i++) {
-        const char *next = i + 1 < argc ? argv[i + 1] : NULL;
-        int64_t *size[] = {&o.how.m, &o.how.n, &o.how.k};
-        if (strcmp(argv[i], "--print-digest") == 0)
-            o.print_digest = 1;
-        else if (strcmp(argv[i], "--quick") == 0)
-            o.quick = 1;
-        else if (strcmp(argv[i], "--bench") == 0)
-            o.bench = 1;
-        else if (o.bench && o.sizes < 3 && argv[i][0] != '-')
-            *size[o.sizes++] = atoll(argv[i]);
-        else if (next && strcmp(argv[i], "--seed") == 0)
-            o.seed = strtoull(argv[++i], NULL, 10);
-        else if (next && strcmp(argv[i], "--isa") == 0)
-            o.isa = argv[++i];
-        else if (next && strcmp(argv[i], "--golden") == 0)
-            o.golden = argv[++i];
-        else if (next && strcmp(argv[i], "--threads") == 0)
-            o.how.threads = atoi(argv[++i]);
-        else if (next && strcmp(argv[i], "--rounds") == 0)
-            o.how.rounds = atoi(argv[++i]);
-        else {
-            fprintf(stderr, "unknown argument %s\n", argv[i]);
-            exit(2);
-        }
-    }
+    int64_t sizes[3] = {0};
+    const argument list[] = {
+        {"--seed", .seed = &o.seed},
+        {"--isa", .text = &o.isa},
+        {"--golden", .text = &o.golden},
+        {"--print-digest", .flag = &o.print_digest},
+        {"--bench", .flag = &o.bench},
+        {"--quick", .flag = &o.quick},
+        {"--threads", .number = &o.how.threads},
+        {"--rounds", .number = &o.how.rounds},
+    };
+    arguments_read(argc, argv, list, sizeof list / sizeof *list, sizes, 3);
+    o.how.m = sizes[0];
+    o.how.n = sizes[1];
+    o.how.k = sizes[2];
     return o;
 }
 

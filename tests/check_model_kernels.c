@@ -20,6 +20,7 @@
 
 #include "backend/context.h"
 #include "cadft/cadft.h"
+#include "arguments.h"
 #include "check_model_bench.h"
 #include "cpu/isa.h"
 
@@ -29,7 +30,7 @@ typedef struct options {
     uint64_t seed;
     const char *isa, *golden;
     int print_digest, bench;
-    int64_t rows, columns;
+    int64_t sizes[2]; /* of --bench: rows, columns */
 } options;
 
 static int failures;
@@ -37,25 +38,14 @@ static int failures;
 static options parse(int argc, char **argv)
 {
     options o = {.seed = (uint64_t)time(NULL)};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
-            o.seed = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc)
-            o.isa = argv[++i];
-        else if (strcmp(argv[i], "--golden") == 0 && i + 1 < argc)
-            o.golden = argv[++i];
-        else if (strcmp(argv[i], "--print-digest") == 0)
-            o.print_digest = 1;
-        else if (strcmp(argv[i], "--bench") == 0)
-            o.bench = 1;
-        else if (o.bench && i + 1 < argc && atoll(argv[i]) > 0) {
-            o.rows = atoll(argv[i]);
-            o.columns = atoll(argv[++i]);
-        } else {
-            fprintf(stderr, "unknown argument %s\n", argv[i]);
-            exit(2);
-        }
-    }
+    const argument list[] = {
+        {"--seed", .seed = &o.seed},
+        {"--isa", .text = &o.isa},
+        {"--golden", .text = &o.golden},
+        {"--print-digest", .flag = &o.print_digest},
+        {"--bench", .flag = &o.bench},
+    };
+    arguments_read(argc, argv, list, sizeof list / sizeof *list, o.sizes, 2);
     return o;
 }
 
@@ -142,7 +132,7 @@ int main(int argc, char **argv)
             continue;
         for (int32_t workers = 1; o.bench && workers <= 2; workers++) {
             cadft_context *context = open_context(isa, workers);
-            check_model_bench(context, o.rows, o.columns);
+            check_model_bench(context, o.sizes[0], o.sizes[1]);
             cadft_context_destroy(context);
         }
         if (o.bench)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support.h"
+#include "failing.h"
 
 enum { ROWS = 12, COLS = 24, SAMPLES = 4, SHARDS = 2 };
 
@@ -21,34 +21,11 @@ struct results {
 };
 
 struct scenario {
-    support_heap heap;
     support_batch *batch, *shards[SHARDS];
     struct results out;
-    int failures; /* calls that failed once and were repeated */
-    cadft_error err;
 };
 
 static struct scenario *s;
-
-/* Once is allowed to fail, for lack of memory only; again must not. */
-static int failed(int32_t status, const char *call)
-{
-    if (status == CADFT_OK)
-        return 0;
-    ck_assert_msg(status == CADFT_E_NOMEM, "%s: %s, %s", call,
-                  cadft_status_string(status), s->err.message);
-    ck_assert_msg(s->err.code == status && s->err.message[0], "%s says nothing",
-                  call);
-    ck_assert_msg(s->heap.fail_at == 0, "%s failed without reason", call);
-    s->failures++;
-    return 1;
-}
-#define TRY(call)                                                              \
-    do {                                                                       \
-        if (failed((call), #call))                                             \
-            ck_assert_msg((call) == CADFT_OK, "%s again: %s", #call,           \
-                          s->err.message);                                     \
-    } while (0)
 
 static cadft_tensor view(float *data, int64_t *shape)
 {
@@ -81,14 +58,14 @@ static void reduce(cadft_loss *const *losses, int32_t kind, int max)
     size_t n = 0;
     for (int i = 0; i < SHARDS; i++) {
         TRY(cadft_loss_export(losses[i], kind, 0, 1, own, 8 * ROWS, &n,
-                              &s->err));
+                              &failing.err));
         for (size_t j = 0; j < n; j++)
             sum[j] = i == 0 ? own[j]
                      : max  ? (own[j] > sum[j] ? own[j] : sum[j])
                             : own[j] + sum[j];
     }
     for (int i = 0; i < SHARDS; i++)
-        TRY(cadft_loss_import(losses[i], kind, sum, n, &s->err));
+        TRY(cadft_loss_import(losses[i], kind, sum, n, &failing.err));
 }
 
 static void vocabulary_parallel(cadft_context *context)
@@ -96,19 +73,19 @@ static void vocabulary_parallel(cadft_context *context)
     cadft_loss *losses[SHARDS];
     int64_t micro = -1;
     for (int i = 0; i < SHARDS; i++) {
-        TRY(cadft_loss_create(context, &losses[i], &s->err));
-        TRY(cadft_loss_begin(losses[i], SAMPLES, &s->err));
+        TRY(cadft_loss_create(context, &losses[i], &failing.err));
+        TRY(cadft_loss_begin(losses[i], SAMPLES, &failing.err));
         TRY(cadft_loss_observe(losses[i], &s->shards[i]->batch, NULL, &micro,
-                               &s->err));
+                               &failing.err));
     }
     reduce(losses, CADFT_EXCHANGE_ROW_MAX, 1);
     reduce(losses, CADFT_EXCHANGE_ROW_SUM, 0);
     for (int i = 0; i < SHARDS; i++) {
         cadft_tensor grad = view(s->out.shard[i], s->shards[i]->shape);
-        TRY(cadft_loss_weigh(losses[i], &s->err));
+        TRY(cadft_loss_weigh(losses[i], &failing.err));
         TRY(cadft_loss_grad(losses[i], 0, &s->shards[i]->batch, &grad,
-                            &s->err));
-        TRY(cadft_loss_end(losses[i], &s->out.reports[i], &s->err));
+                            &failing.err));
+        TRY(cadft_loss_end(losses[i], &s->out.reports[i], &failing.err));
         cadft_loss_destroy(losses[i]);
     }
 }
@@ -120,8 +97,8 @@ static void exchanges(cadft_loss *loss)
     for (int32_t kind = CADFT_EXCHANGE_SAMPLES; kind <= CADFT_EXCHANGE_MOMENTS;
          kind++) {
         TRY(cadft_loss_export(loss, kind, 0, 1, values, 4 * SAMPLES, &n,
-                              &s->err));
-        TRY(cadft_loss_import(loss, kind, values, n, &s->err));
+                              &failing.err));
+        TRY(cadft_loss_import(loss, kind, values, n, &failing.err));
     }
 }
 
@@ -147,24 +124,26 @@ static void phases(cadft_loss *loss)
     cadft_coefficient c = {.struct_size = sizeof c, .fn = half};
     int64_t micro[2] = {-1, -1};
     size_t n;
-    TRY(cadft_loss_set_coefficient(loss, &c, &s->err));
-    TRY(cadft_loss_set_str(loss, CADFT_LOSS_OBJECTIVE, "host", &s->err));
-    TRY(cadft_loss_set_str(loss, CADFT_LOSS_BETA, "0.75", &s->err));
-    TRY(cadft_loss_begin(loss, SAMPLES, &s->err));
-    TRY(cadft_loss_observe(loss, &s->batch->batch, NULL, &micro[0], &s->err));
-    TRY(cadft_loss_observe(loss, &s->batch->batch, &unit, &micro[1], &s->err));
+    TRY(cadft_loss_set_coefficient(loss, &c, &failing.err));
+    TRY(cadft_loss_set_str(loss, CADFT_LOSS_OBJECTIVE, "host", &failing.err));
+    TRY(cadft_loss_set_str(loss, CADFT_LOSS_BETA, "0.75", &failing.err));
+    TRY(cadft_loss_begin(loss, SAMPLES, &failing.err));
+    TRY(cadft_loss_observe(loss, &s->batch->batch, NULL, &micro[0],
+                           &failing.err));
+    TRY(cadft_loss_observe(loss, &s->batch->batch, &unit, &micro[1],
+                           &failing.err));
     exchanges(loss);
-    TRY(cadft_loss_weigh(loss, &s->err));
-    TRY(cadft_loss_grad(loss, micro[0], &s->batch->batch, &grad, &s->err));
-    TRY(cadft_loss_grad(loss, -1, &s->batch->batch, &again, &s->err));
+    TRY(cadft_loss_weigh(loss, &failing.err));
+    TRY(cadft_loss_grad(loss, micro[0], &s->batch->batch, &grad, &failing.err));
+    TRY(cadft_loss_grad(loss, -1, &s->batch->batch, &again, &failing.err));
     TRY(cadft_loss_get_rows(loss, 0, CADFT_ROWS_NLL, out->nll, ROWS, NULL,
-                            &s->err));
+                            &failing.err));
     TRY(cadft_loss_get_samples(loss, CADFT_SAMPLES_W, out->w, SAMPLES, NULL,
-                               &s->err));
-    TRY(cadft_loss_end(loss, &out->reports[2], &s->err));
+                               &failing.err));
+    TRY(cadft_loss_end(loss, &out->reports[2], &failing.err));
     TRY(cadft_loss_state_save(loss, out->state, sizeof out->state, &n,
-                              &s->err));
-    TRY(cadft_loss_state_load(loss, out->state, n, &s->err));
+                              &failing.err));
+    TRY(cadft_loss_state_load(loss, out->state, n, &failing.err));
 }
 
 static void one_call(cadft_context *context)
@@ -180,27 +159,28 @@ static void one_call(cadft_context *context)
         k[r] = r;
     cadft_tensor_init(&k_view, sizeof k_view, k, CADFT_DTYPE_F64, 1,
                       s->batch->row_shape, NULL, NULL);
-    TRY(cadft_loss_create(context, &loss, &s->err));
+    TRY(cadft_loss_create(context, &loss, &failing.err));
     TRY(cadft_loss_compute(loss, &s->batch->batch, SAMPLES, &grad, s->out.scale,
-                           &report, &s->err));
+                           &report, &failing.err));
     TRY(cadft_loss_set_i64(loss, CADFT_LOSS_OBJECTIVE, CADFT_OBJECTIVE_HOST,
-                           &s->err));
+                           &failing.err));
     s->batch->batch.k = &k_view;
     TRY(cadft_loss_compute(loss, &s->batch->batch, SAMPLES, NULL, NULL, &report,
-                           &s->err));
+                           &failing.err));
     s->batch->batch.k = NULL;
-    TRY(cadft_context_get_i64(context, CADFT_CONTEXT_BYTES, &value, &s->err));
+    TRY(cadft_context_get_i64(context, CADFT_CONTEXT_BYTES, &value,
+                              &failing.err));
     TRY(cadft_context_get_str(context, CADFT_CONTEXT_DEVICE, text, sizeof text,
-                              NULL, &s->err));
+                              NULL, &failing.err));
     TRY(cadft_loss_get_str(loss, CADFT_LOSS_SCOPE, text, sizeof text, NULL,
-                           &s->err));
+                           &failing.err));
     cadft_loss_destroy(loss);
 }
 
 /* Every public call, with the nth allocation failing; 0: none. */
 static void run(int64_t n)
 {
-    cadft_allocator allocator = support_allocator(&s->heap);
+    cadft_allocator allocator = support_allocator(&failing.heap);
     cadft_context_desc desc = {.struct_size = sizeof desc,
                                .n_threads = 3,
                                .allocator = &allocator,
@@ -211,21 +191,18 @@ static void run(int64_t n)
     memset(&s->out, 0, sizeof s->out);
     for (int i = 0; i < 3; i++)
         s->out.reports[i].struct_size = sizeof(cadft_loss_report);
-    s->heap = (support_heap){.fail_at = n};
-    s->failures = 0;
-    TRY(cadft_context_create(&desc, &context, &s->err));
-    creations = 1 + s->failures;
-    ck_assert_int_eq(s->heap.destroyed, s->failures);
-    TRY(cadft_loss_create(context, &loss, &s->err));
+    failing_start(n);
+    TRY(cadft_context_create(&desc, &context, &failing.err));
+    creations = 1 + failing.failures;
+    ck_assert_int_eq(failing.heap.destroyed, failing.failures);
+    TRY(cadft_loss_create(context, &loss, &failing.err));
     phases(loss);
     vocabulary_parallel(context);
     one_call(context);
     cadft_context_destroy(context); /* the loss still holds it */
-    ck_assert_int_eq(s->heap.destroyed, creations - 1);
+    ck_assert_int_eq(failing.heap.destroyed, creations - 1);
     cadft_loss_destroy(loss);
-    ck_assert_int_eq(s->heap.live_blocks, 0);
-    ck_assert_int_eq(s->heap.live_bytes, 0);
-    ck_assert_int_eq(s->heap.destroyed, creations);
+    failing_end(creations);
 }
 
 START_TEST(any_allocation_may_fail)
@@ -234,18 +211,17 @@ START_TEST(any_allocation_may_fail)
     int64_t n = 0;
     s = (struct scenario *)calloc(1, sizeof *s);
     undisturbed = (struct results *)malloc(sizeof *undisturbed);
-    s->err = support_error();
     s->batch = support_batch_new(ROWS, COLS, CADFT_DTYPE_F32, SAMPLES, 2);
     for (int i = 0; i < SHARDS; i++)
         s->shards[i] = cut(s->batch, i);
     run(0);
-    ck_assert_int_eq(s->failures, 0);
+    ck_assert_int_eq(failing.failures, 0);
     *undisturbed = s->out;
     do {
         run(++n);
         ck_assert_msg(memcmp(undisturbed, &s->out, sizeof s->out) == 0,
                       "other bits after allocation %lld failed", (long long)n);
-    } while (s->failures);
+    } while (failing.failures);
     ck_assert_int_gt(n, 30);
     for (int i = 0; i < SHARDS; i++)
         support_batch_free(s->shards[i]);

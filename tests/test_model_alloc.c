@@ -6,6 +6,7 @@
  *
  *   test_model_alloc */
 #define _GNU_SOURCE
+#include "failing.h"
 #include "files.h"
 #include "model_support.h"
 
@@ -21,34 +22,11 @@ struct results {
 };
 
 struct scenario {
-    support_heap heap;
     golden g;
     struct results out;
-    int failures; /* calls that failed once and were repeated */
-    cadft_error err;
 };
 
 static struct scenario *s;
-
-/* Once is allowed to fail, for lack of memory only; again must not. */
-static int failed(int32_t status, const char *call)
-{
-    if (status == CADFT_OK)
-        return 0;
-    ck_assert_msg(status == CADFT_E_NOMEM, "%s: %s, %s", call,
-                  cadft_status_string(status), s->err.message);
-    ck_assert_msg(s->err.code == status && s->err.message[0], "%s says nothing",
-                  call);
-    ck_assert_msg(s->heap.fail_at == 0, "%s failed without reason", call);
-    s->failures++;
-    return 1;
-}
-#define TRY(call)                                                              \
-    do {                                                                       \
-        if (failed((call), #call))                                             \
-            ck_assert_msg((call) == CADFT_OK, "%s again: %s", #call,           \
-                          s->err.message);                                     \
-    } while (0)
 
 static void keep(cadft_context *context, const cadft_tensor *tensor)
 {
@@ -74,18 +52,19 @@ static void train(cadft_context *context, cadft_model *model)
     cadft_tensor_init(&rows, sizeof rows, picked, CADFT_DTYPE_I32, 1, shape,
                       NULL, NULL);
     p.batch.logit_rows = &rows;
-    TRY(cadft_model_forward(model, &p.batch, &logits, &s->err));
-    TRY(cadft_model_zero_grad(model, &s->err));
-    TRY(cadft_model_backward(model, &logits, &s->err));
+    TRY(cadft_model_forward(model, &p.batch, &logits, &failing.err));
+    TRY(cadft_model_zero_grad(model, &failing.err));
+    TRY(cadft_model_backward(model, &logits, &failing.err));
     packed_init(&p, s->g.tokens, s->g.rows, s->g.cu_seqlens, s->g.sequences);
-    TRY(cadft_model_forward(model, &p.batch, &logits, &s->err));
+    TRY(cadft_model_forward(model, &p.batch, &logits, &failing.err));
     keep(context, &logits);
-    TRY(cadft_model_backward(model, &logits, &s->err));
+    TRY(cadft_model_backward(model, &logits, &failing.err));
     TRY(cadft_model_get_i64(model, CADFT_MODEL_PARAMETERS, &parameters,
-                            &s->err));
+                            &failing.err));
     for (int64_t i = 0; i < parameters; i++) {
         cadft_tensor grad = {.struct_size = sizeof grad};
-        TRY(cadft_model_parameter(model, i, NULL, NULL, &grad, NULL, &s->err));
+        TRY(cadft_model_parameter(model, i, NULL, NULL, &grad, NULL,
+                                  &failing.err));
         keep(context, &grad);
     }
 }
@@ -102,21 +81,21 @@ static void generate(cadft_model *model)
     desc.tokens = &p.tokens;
     desc.cu_seqlens = &p.cu_seqlens;
     TRY(cadft_model_generate(model, &desc, s->out.tokens, s->out.lengths,
-                             &s->err));
+                             &failing.err));
 }
 
 /* The folder holds the save, and nothing lies beside it. */
 static void save(cadft_model *model)
 {
     const char *folder = in_scratch("saved");
-    int before = s->failures;
-    if (failed(cadft_model_save(model, folder, &s->err), "save")) {
+    int before = failing.failures;
+    if (failed(cadft_model_save(model, folder, &failing.err), "save")) {
         ck_assert_int_eq(count_entries(scratch), 0);
-        TRY(cadft_model_save(model, folder, &s->err));
+        TRY(cadft_model_save(model, folder, &failing.err));
     }
-    TRY(cadft_model_save(model, folder, &s->err)); /* over the first */
+    TRY(cadft_model_save(model, folder, &failing.err)); /* over the first */
     ck_assert_int_eq(count_entries(scratch), 1);
-    ck_assert_int_le(s->failures, before + 1);
+    ck_assert_int_le(failing.failures, before + 1);
     s->out.saved = get_file("saved/model.safetensors", &s->out.saved_bytes);
     ck_assert_ptr_nonnull(s->out.saved);
     remove_tree(folder);
@@ -130,11 +109,11 @@ static cadft_model *made(cadft_context *context)
         " \"num_hidden_layers\": 2, \"num_attention_heads\": 4,"
         " \"max_position_embeddings\": 64}";
     cadft_model *model = (cadft_model *)s;
-    if (failed(cadft_model_create(context, &model, &s->err), "create")) {
+    if (failed(cadft_model_create(context, &model, &failing.err), "create")) {
         ck_assert_ptr_null(model);
-        TRY(cadft_model_create(context, &model, &s->err));
+        TRY(cadft_model_create(context, &model, &failing.err));
     }
-    TRY(cadft_model_init(model, config, sizeof config - 1, 5, &s->err));
+    TRY(cadft_model_init(model, config, sizeof config - 1, 5, &failing.err));
     return model;
 }
 
@@ -144,39 +123,36 @@ static void reserve(cadft_model *model)
                                  .rows = SHORT + 1,
                                  .logit_rows = 1,
                                  .sequences = 2};
-    TRY(cadft_model_plan(model, &limits, &s->out.plan, &s->err));
-    TRY(cadft_model_reserve(model, &limits, &s->err));
+    TRY(cadft_model_plan(model, &limits, &s->out.plan, &failing.err));
+    TRY(cadft_model_reserve(model, &limits, &failing.err));
 }
 
 /* Every call, with the nth allocation failing; 0: none. */
 static void run(int64_t n)
 {
-    cadft_allocator allocator = support_allocator(&s->heap);
+    cadft_allocator allocator = support_allocator(&failing.heap);
     cadft_context_desc desc = {
         .struct_size = sizeof desc, .n_threads = 2, .allocator = &allocator};
     cadft_context *context;
     cadft_model *model, *other;
     memset(&s->out, 0, sizeof s->out);
-    s->heap = (support_heap){0};
-    s->failures = 0;
-    CHECK_OK(cadft_context_create(&desc, &context, &s->err), s->err);
-    s->heap.fail_at = n;
-    TRY(cadft_model_create(context, &model, &s->err));
-    TRY(cadft_model_load(model, s->g.path, &s->err));
+    failing_start(0);
+    CHECK_OK(cadft_context_create(&desc, &context, &failing.err), failing.err);
+    failing.heap.fail_at = n;
+    TRY(cadft_model_create(context, &model, &failing.err));
+    TRY(cadft_model_load(model, s->g.path, &failing.err));
     other = made(context);
     reserve(model);
     train(context, model);
-    TRY(cadft_model_freeze(model, "*mlp*", 0, NULL, &s->err));
-    TRY(cadft_model_zero_grad(model, &s->err));
+    TRY(cadft_model_freeze(model, "*mlp*", 0, NULL, &failing.err));
+    TRY(cadft_model_zero_grad(model, &failing.err));
     generate(model);
     generate(other);
     save(model);
     cadft_context_destroy(context); /* the models still hold it */
     cadft_model_destroy(model);
     cadft_model_destroy(other);
-    ck_assert_int_eq(s->heap.live_blocks, 0);
-    ck_assert_int_eq(s->heap.live_bytes, 0);
-    ck_assert_int_eq(s->heap.destroyed, 1);
+    failing_end(1);
 }
 
 static void same(const struct results *a, const struct results *b, int64_t n)
@@ -203,16 +179,15 @@ START_TEST(any_allocation_may_fail)
     struct results undisturbed;
     int64_t n = 0;
     s = (struct scenario *)calloc(1, sizeof *s);
-    s->err = support_error();
     golden_open_case(&s->g, 7); /* qwen3, which has most arrays */
     run(0);
-    ck_assert_int_eq(s->failures, 0);
+    ck_assert_int_eq(failing.failures, 0);
     undisturbed = s->out;
     do {
         run(++n);
         same(&undisturbed, &s->out, n);
         free_results(&s->out);
-    } while (s->failures);
+    } while (failing.failures);
     ck_assert_int_gt(n, 60);
     free_results(&undisturbed);
     golden_close(&s->g);
@@ -227,7 +202,7 @@ START_TEST(destroyed_after_a_failure)
     s = (struct scenario *)calloc(1, sizeof *s);
     golden_open_case(&s->g, 0);
     for (int64_t n = 1; status; n++) {
-        cadft_allocator allocator = support_allocator(&s->heap);
+        cadft_allocator allocator = support_allocator(&failing.heap);
         cadft_context_desc desc = {.struct_size = sizeof desc,
                                    .n_threads = 1,
                                    .allocator = &allocator};
@@ -235,25 +210,27 @@ START_TEST(destroyed_after_a_failure)
         cadft_model *model;
         cadft_tensor logits = {.struct_size = sizeof logits};
         packed p;
-        s->heap = (support_heap){0};
-        s->err = support_error();
-        CHECK_OK(cadft_context_create(&desc, &context, &s->err), s->err);
+        failing_start(0);
+        CHECK_OK(cadft_context_create(&desc, &context, &failing.err),
+                 failing.err);
         packed_init(&p, s->g.tokens, s->g.rows, s->g.cu_seqlens,
                     s->g.sequences);
-        s->heap.fail_at = n;
-        status = cadft_model_create(context, &model, &s->err);
+        failing.heap.fail_at = n;
+        status = cadft_model_create(context, &model, &failing.err);
         if (!status)
-            status = cadft_model_load(model, s->g.path, &s->err);
+            status = cadft_model_load(model, s->g.path, &failing.err);
         if (!status)
-            status = cadft_model_forward(model, &p.batch, &logits, &s->err);
+            status =
+                cadft_model_forward(model, &p.batch, &logits, &failing.err);
         if (!status)
-            status = cadft_model_zero_grad(model, &s->err);
+            status = cadft_model_zero_grad(model, &failing.err);
         if (!status)
-            status = cadft_model_backward(model, &logits, &s->err);
-        ck_assert_msg(!status || status == CADFT_E_NOMEM, "%s", s->err.message);
+            status = cadft_model_backward(model, &logits, &failing.err);
+        ck_assert_msg(!status || status == CADFT_E_NOMEM, "%s",
+                      failing.err.message);
         cadft_model_destroy(model);
         cadft_context_destroy(context);
-        ck_assert_int_eq(s->heap.live_blocks, 0);
+        failing_end(1);
     }
     golden_close(&s->g);
     free(s);
