@@ -4,6 +4,7 @@
 #define _GNU_SOURCE /* mkdtemp */
 #include <math.h>
 
+#include "common/random.h"
 #include "model_files.h"
 
 static cadft_context *context;
@@ -42,13 +43,14 @@ static uint64_t digest(const model_parts *parts)
     return hash;
 }
 
-/* On any machine: the digest is a constant. */
+/* On any machine and number of threads: the digest is a constant. */
 START_TEST(init_is_reproducible)
 {
+    static const int32_t threads[] = {1, 2, 7};
     model_text text = text_of("Qwen2");
     uint64_t first = 0;
-    for (int32_t threads = 1; threads <= 7; threads += 3) {
-        cadft_context *other = support_context(NULL, threads);
+    for (int i = 0; i < 3; i++) {
+        cadft_context *other = support_context(NULL, threads[i]);
         model_parts parts;
         CHECK_OK(init_parts(other, &text, 42, 0, &parts), err);
         ck_assert_int_eq(parts.parameters.dtype, CADFT_DTYPE_F32);
@@ -58,6 +60,40 @@ START_TEST(init_is_reproducible)
         free_parts(&parts);
         CHECK_OK(init_parts(other, &text, 43, 0, &parts), err);
         ck_assert_uint_ne(digest(&parts), first);
+        free_parts(&parts);
+        cadft_context_destroy(other);
+    }
+}
+END_TEST
+
+/* Number e of matrix i is half e % 2 of the normal pair of the block (seed; i,
+ * e / 2), however a matrix is cut into pieces and among threads. */
+START_TEST(init_is_by_counter)
+{
+    static const int32_t threads[] = {1, 2, 7};
+    uint64_t seed = support_bits();
+    model_text text = text_of("Qwen2");
+    text_set(&text, "vocab_size", "40001"); /* more than a piece */
+    for (int k = 0; k < 3; k++) {
+        cadft_context *other = support_context(NULL, threads[k]);
+        model_parts parts;
+        CHECK_OK(init_parts(other, &text, seed, CADFT_DTYPE_F32, &parts), err);
+        for (int64_t i = 0; i < parts.parameters.count; i++) {
+            const cadft__parameter *p = &parts.parameters.list[i];
+            float *values = (float *)read_parameter(&parts, i);
+            for (int64_t e = 0; e < p->count && p->ndim > 1; e++) {
+                uint32_t words[4];
+                double pair[2];
+                cadft__random_block(seed, (uint64_t)i, (uint64_t)e / 2, words);
+                cadft__random_normal(words, pair);
+                pair[0] = pair[e % 2] * parts.config.initializer_range;
+                if (values[e] != (float)pair[0]) /* a check takes its time */
+                    ck_abort_msg("%d threads: number %lld of %s is %.9g",
+                                 threads[k], (long long)e, p->name,
+                                 (double)values[e]);
+            }
+            free(values);
+        }
         free_parts(&parts);
         cadft_context_destroy(other);
     }
@@ -394,6 +430,7 @@ int main(int argc, char **argv)
     TCase *tcase = tcase_create("weights");
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, init_is_reproducible);
+    tcase_add_test(tcase, init_is_by_counter);
     tcase_add_test(tcase, init_of_each_kind);
     tcase_add_test(tcase, init_obeys_the_config);
     tcase_add_test(tcase, stored_types_and_shards);
