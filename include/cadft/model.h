@@ -125,10 +125,11 @@ CADFT_API int32_t cadft_model_key(const char *name,
  *  model.safetensors, or model.safetensors.index.json with its shards, in
  *  float32, bfloat16 or float16. Values that the memory's data type cannot
  *  hold are rounded to nearest even. Tensors that the model does not know are
- *  refused, so are missing ones.
- *  Errors: CADFT_E_NULL, CADFT_E_PHASE (it has weights), CADFT_E_IO,
- *  CADFT_E_FORMAT (names file and key or tensor), CADFT_E_UNSUPPORTED (a
- *  config that asks for what is not here; names the key), CADFT_E_NOMEM.
+ *  refused, so are missing ones. Files are read, not mapped.
+ *  Errors: CADFT_E_NULL, CADFT_E_PHASE (it has weights), CADFT_E_IO (also for
+ *  a file that shrinks while it is read), CADFT_E_FORMAT (names file and key or
+ *  tensor), CADFT_E_UNSUPPORTED (a config that asks for what is not here; names
+ *  the key), CADFT_E_NOMEM.
  *  The model has no weights after a failure. */
 CADFT_API int32_t cadft_model_load(cadft_model *model,
                                    const char *folder,
