@@ -144,6 +144,7 @@ int main(int argc, char **argv)
         for (int32_t workers = 1; o.bench && workers <= 2; workers++) {
             cadft_context *context = open_context(isa, workers);
             check_model_bench(context, o.rows, o.columns);
+            check_update_bench(context, o.rows * o.columns);
             cadft_context_destroy(context);
         }
         if (o.bench)
