@@ -12,7 +12,8 @@
  * both relative to the sum of magnitudes, and the speed of one typical call on
  * --threads threads (0: all). --quick leaves speed and the longest cases out;
  * --options goes to the backend. Exit status 1 when a slot is wrong, or
- * absent that a model needs; --loss-only looks at the loss's slots alone.
+ * absent that a model needs; --loss-only looks at the loss's slots alone. An
+ * optimizer's slots may be absent, which is said.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,8 +29,9 @@ struct options {
     int loss_only, quick;
 };
 
-static const slot *const topics[] = {memory_slots, loss_slots, linear_slots,
-                                     pointwise_slots, attention_slots};
+static const slot *const topics[] = {memory_slots,    loss_slots,
+                                     linear_slots,    pointwise_slots,
+                                     attention_slots, update_slots};
 
 enum { TOPICS = sizeof topics / sizeof *topics };
 
@@ -127,7 +129,8 @@ check_slot(const slot *s, const struct options *o, cadft_context *contexts[3])
     printf("%-18s", s->name);
     fflush(stdout);
     if (!present(contexts[0], s)) {
-        printf(" %s\n", needed ? "ABSENT" : "absent");
+        printf(" %s%s\n", needed ? "ABSENT" : "absent",
+               s->part == OPTIMIZER ? ": no optimizer on this backend" : "");
         return !needed;
     }
     run(&c, s, contexts[0], o->seed);

@@ -196,7 +196,7 @@ value ref_score_grad(const ref_query *w,
 typedef struct slot {
     const char *name;
     size_t at; /* offset in cadft_backend */
-    enum { LOSS, LOSS_OPTIONAL, MODEL, MODEL_OPTIONAL } part;
+    enum { LOSS, LOSS_OPTIONAL, MODEL, MODEL_OPTIONAL, OPTIMIZER } part;
     void (*run)(check *c);
     double (*bench)(check *c);
     const char *unit; /* "GFLOP/s" or "GB/s" */
@@ -206,6 +206,6 @@ typedef struct slot {
 
 /* Each ends with a NULL name. */
 extern const slot loss_slots[], memory_slots[], linear_slots[],
-    pointwise_slots[], attention_slots[];
+    pointwise_slots[], attention_slots[], update_slots[];
 
 #endif

@@ -10,4 +10,7 @@
  * out of the caches; rows 0: a list of shapes. */
 void check_model_bench(cadft_context *context, int64_t rows, int64_t cols);
 
+/* The same of an optimizer's, n elements; 0: more than a cache holds. */
+void check_update_bench(cadft_context *context, int64_t n);
+
 #endif

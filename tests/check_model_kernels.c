@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The comparer of the built-in backend's slots for a model, all but the matrix
- * product and attention: every usable ISA against float64, with 1, 2 and 7
- * workers; the fused ISAs and all numbers of workers bit for bit against each
- * other, and against a file.
+ * The comparer of the built-in backend's slots for an optimizer and for a
+ * model, all but the matrix product and attention: every usable ISA against
+ * float64, with 1, 2 and 7 workers; the fused ISAs and all numbers of workers
+ * bit for bit against each other, and against a file.
  *
  *   check_model_kernels [--seed N] [--isa NAME] [--golden FILE]
  *                       [--print-digest] [--bench [ROWS COLUMNS]]
@@ -71,7 +71,8 @@ static void run(const char *isa, int32_t workers, uint64_t seed, check_bed *bed)
     bed->backend = context->backend;
     bed->device = context->device;
     bed->tight = 1;
-    failures += check_pointwise(bed, seed);
+    check_pointwise(bed, seed);
+    failures += check_updates(bed, seed);
     cadft_context_destroy(context);
 }
 
@@ -133,6 +134,7 @@ int main(int argc, char **argv)
         for (int32_t workers = 1; o.bench && workers <= 2; workers++) {
             cadft_context *context = open_context(isa, workers);
             check_model_bench(context, o.sizes[0], o.sizes[1]);
+            check_update_bench(context, o.sizes[0] * o.sizes[1]);
             cadft_context_destroy(context);
         }
         if (o.bench)

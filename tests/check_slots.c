@@ -73,7 +73,7 @@ void check_begin(check_bed *bed, const char *name, uint64_t seed)
 
 static size_t size_of(int32_t dtype)
 {
-    return dtype == CADFT_DTYPE_BF16 ? 2 : 4;
+    return dtype == CADFT_DTYPE_F64 ? 8 : dtype == CADFT_DTYPE_BF16 ? 2 : 4;
 }
 
 static size_t place(const check_mat *mat, int64_t r, int64_t c)
@@ -88,6 +88,11 @@ static double decode(const check_mat *mat, const unsigned char *p)
     uint16_t h;
     int32_t i;
     float f;
+    double d;
+    if (mat->dtype == CADFT_DTYPE_F64) {
+        memcpy(&d, p, sizeof d);
+        return d;
+    }
     if (mat->dtype == CADFT_DTYPE_I32) {
         memcpy(&i, p, sizeof i);
         return i;
@@ -164,6 +169,8 @@ void check_set(check_mat *mat, int64_t r, int64_t c, double value)
     h = (uint16_t)(u >> 16); /* truncated; the callers' values are random */
     if (mat->dtype == CADFT_DTYPE_I32)
         memcpy(p, &i, sizeof i);
+    else if (mat->dtype == CADFT_DTYPE_F64)
+        memcpy(p, &value, sizeof value);
     else if (mat->dtype == CADFT_DTYPE_BF16)
         memcpy(p, &h, sizeof h);
     else
@@ -291,7 +298,7 @@ static uint64_t hash(uint64_t h, const unsigned char *p, size_t size)
  * bytes of what was written are canary again. */
 static void take_digest(check_stage *stage, check_mat *mat)
 {
-    static const unsigned char nan_bytes[4] = {0, 0, 0xc0, 0x7f};
+    static const unsigned char nan_bytes[8] = {0, 0, 0xc0, 0x7f};
     uint64_t *h = &stage->bed->line[stage->bed->lines - 1].digest;
     size_t size = size_of(mat->dtype);
     for (int64_t r = 0; r < mat->rows; r++) {
@@ -305,7 +312,7 @@ static void take_digest(check_stage *stage, check_mat *mat)
     }
 }
 
-static void fetch(check_stage *stage, check_mat *mat)
+void check_read(check_stage *stage, check_mat *mat)
 {
     const check_bed *bed = stage->bed;
     cadft_error error = check_error();
@@ -322,7 +329,7 @@ void check_fetch(check_stage *stage, int32_t status, const cadft_error *error)
         check_fail(stage, "status %d: %s", status, error->message);
     for (int i = 0; i < stage->count; i++) {
         check_mat *mat = &stage->mat[i];
-        fetch(stage, mat);
+        check_read(stage, mat);
         if (mat->want) {
             compare(stage, mat);
             take_digest(stage, mat);

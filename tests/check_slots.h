@@ -50,7 +50,7 @@ float check_bell(check_bed *bed); /* bell-shaped in [-2, 2], variance 1/3 */
  * everything beside its elements being canary. */
 typedef struct check_mat {
     const char *name;
-    int32_t dtype; /* CADFT_DTYPE_F32, _BF16 or _I32 */
+    int32_t dtype; /* CADFT_DTYPE_F32, _BF16, _F64 or _I32 */
     int64_t rows, cols, stride;
     void *base;
     uint64_t bytes, offset;
@@ -83,7 +83,7 @@ check_mat *check_new(check_stage *stage,
 void check_fill(check_stage *stage, check_mat *mat, float scale);
 void check_set(check_mat *mat, int64_t r, int64_t c, double value);
 double check_get(const check_mat *mat, int64_t r, int64_t c); /* as sent */
-double check_got(const check_mat *mat, int64_t r, int64_t c); /* as fetched */
+double check_got(const check_mat *mat, int64_t r, int64_t c); /* as read */
 
 /* Announce that the call writes the matrix, and what. */
 void check_written(check_mat *mat);
@@ -99,6 +99,8 @@ check_work(check_stage *stage, int32_t op, const void *args, int64_t *rows);
 cadft_array check_array(const check_mat *mat);
 
 void check_send(check_stage *stage);
+/* What check_got gives; what was written is gone after check_fetch. */
+void check_read(check_stage *stage, check_mat *mat);
 /* Read everything back, compare, add what was written to the digest. `status`
  * and `error` are the call's. */
 void check_fetch(check_stage *stage, int32_t status, const cadft_error *error);
@@ -114,6 +116,9 @@ void check_fail(const check_stage *stage, const char *format, ...)
 cadft_error check_error(void);
 
 /* ---------------------------------------------------------- the checks */
+
+/* The slots of an optimizer; as check_pointwise. check_update.c */
+int check_updates(check_bed *bed, uint64_t seed);
 
 /* Every slot of a model but the matrix product and attention; returns the
  * number of failures, which is in bed->failures too. Runs with equal seed

@@ -261,6 +261,17 @@ static const cadft_backend *vary(const char *name)
         b->loss_row_unit = NULL;
     else if (strcmp(name, "small") == 0)
         b->struct_size = offsetof(cadft_backend, loss_row_unit);
+    else if (strcmp(name, "contract-0.2") == 0)
+        b->struct_size = offsetof(cadft_backend, sum_squares),
+        b->minor_built = 2;
+    else if (strcmp(name, "no-zero") == 0)
+        b->mem_zero = NULL;
+    else if (strcmp(name, "no-squares") == 0)
+        b->sum_squares = NULL;
+    else if (strcmp(name, "no-adamw") == 0)
+        b->adamw = NULL;
+    else if (strcmp(name, "no-sgd") == 0)
+        b->sgd = NULL;
     else if (strcmp(name, "newer") == 0)
         b->struct_size = sizeof *b + 64, b->minor_built = 9;
     else if (strcmp(name, "major") == 0)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/ops.h"
 #include "device_host.h"
 
 enum { ROWS = 7, COLS = 33, SAMPLES = 3 };
@@ -440,6 +441,64 @@ START_TEST(memory_of_another_device)
 }
 END_TEST
 
+/* --------------------------------------------- tables without an optimizer */
+
+/* What each variant says of AdamW and of SGD; NULL: nothing is missing. */
+START_TEST(optimizers_that_are_refused)
+{
+    static const int32_t ops[] = {CADFT_OP_ADAMW, CADFT_OP_SGD};
+    static const int32_t dtypes[] = {CADFT_DTYPE_F32, CADFT_DTYPE_BF16};
+    static const struct {
+        const char *name, *says[2];
+    } tables[] = {{NULL, {NULL, NULL}},
+                  {"newer", {NULL, NULL}},
+                  {"contract-0.2", {"contract 0.2", "contract 0.2"}},
+                  {"small", {"needs the slots of 0.3", "slots of 0.3"}},
+                  {"no-zero", {"mem_zero", "mem_zero"}},
+                  {"no-squares", {"sum_squares", "sum_squares"}},
+                  {"no-adamw", {"no adamw for", NULL}},
+                  {"no-sgd", {NULL, "no sgd for"}}};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        for (int k = 0; k < 4; k++) {
+            const char *says = tables[i].says[k / 2];
+            cadft_context *context;
+            int32_t status;
+            device->variant(tables[i].name);
+            CHECK_OK(open_context(DEVICE_BACKEND_PATH, NULL, &context), err);
+            status = cadft__device_check_optimizer(context, ops[k / 2],
+                                                   dtypes[k % 2], &err);
+            ck_assert_int_eq(status, says ? CADFT_E_UNSUPPORTED : CADFT_OK);
+            ck_assert_msg(!says || strstr(err.message, says), "\"%s\"",
+                          err.message);
+            cadft_context_destroy(context);
+        }
+}
+END_TEST
+
+/* A parameter's data type that no backend has to take. */
+START_TEST(optimizers_of_float16)
+{
+    cadft_context *context;
+    CHECK_OK(open_context(DEVICE_BACKEND_PATH, NULL, &context), err);
+    CHECK_STATUS(cadft__device_check_optimizer(context, CADFT_OP_SGD,
+                                               CADFT_DTYPE_F16, &err),
+                 CADFT_E_UNSUPPORTED, err);
+    ck_assert_ptr_nonnull(strstr(err.message, "no sgd for float16"));
+    cadft_context_destroy(context);
+}
+END_TEST
+
+/* A table that ends where contract 0.2 did serves a model. */
+START_TEST(models_of_contract_0_2)
+{
+    cadft_context *context;
+    device->variant("contract-0.2");
+    CHECK_OK(open_context(DEVICE_BACKEND_PATH, NULL, &context), err);
+    CHECK_OK(cadft__device_check_model(context, CADFT_DTYPE_BF16, &err), err);
+    cadft_context_destroy(context);
+}
+END_TEST
+
 /* --------------------------------------------------------------- failures */
 
 /* A slot that fails says so through the call; the loss lives on. */
@@ -495,6 +554,9 @@ static Suite *suite(void)
     tcase_add_test(t, streams_that_run_late);
     tcase_add_test(t, scratch_that_is_still_in_use);
     tcase_add_test(t, memory_of_another_device);
+    tcase_add_test(t, optimizers_that_are_refused);
+    tcase_add_test(t, optimizers_of_float16);
+    tcase_add_test(t, models_of_contract_0_2);
     tcase_add_test(t, failing_slots);
     suite_add_tcase(s, t);
     return s;

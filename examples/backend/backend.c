@@ -57,7 +57,8 @@ static const char *describe(cadft_device *device)
 }
 
 /* The loss's logits of any type, its gradient as the logits or float32; a
- * model's weights float32 or bfloat16, where an operation has weights. */
+ * model's weights float32 or bfloat16, where an operation has weights; an
+ * optimizer's parameters and gradients either. */
 static int32_t
 supports(cadft_device *device, int32_t op, int32_t in_dtype, int32_t out_dtype)
 {
@@ -73,6 +74,9 @@ supports(cadft_device *device, int32_t op, int32_t in_dtype, int32_t out_dtype)
     case CADFT_OP_NORM:
     case CADFT_OP_NORM_GRAD:
     case CADFT_OP_MATMUL:
+    case CADFT_OP_SUM_SQUARES:
+    case CADFT_OP_ADAMW:
+    case CADFT_OP_SGD:
         return (f32 || bf16) && out_dtype == CADFT_DTYPE_F32;
     case CADFT_OP_ROWS_PUT:
     case CADFT_OP_ROWS_ADD:
@@ -193,7 +197,7 @@ static int32_t loss_row_grad(cadft_device *device,
                        NULL, error);
 }
 
-/* --------------------------------------------------------------- model */
+/* ---------------------------------------------------- model, optimizer */
 
 /* Slots that have nothing to do but to put their kernel on the stream. */
 #define SLOT(name, type)                                                       \
@@ -215,6 +219,9 @@ SLOT(swiglu, cadft_swiglu_args)
 SLOT(swiglu_grad, cadft_swiglu_args)
 SLOT(add, cadft_add_args)
 SLOT(column_sum, cadft_add_args)
+SLOT(sum_squares, cadft_sum_squares_args)
+SLOT(adamw, cadft_update_args)
+SLOT(sgd, cadft_update_args)
 
 /* The sequences lie in host memory and are ours only during the call. */
 static int32_t attend(cadft_device *device,
@@ -315,4 +322,7 @@ const cadft_backend toy_backend = {
     .swiglu_grad = swiglu_grad,
     .add = add,
     .column_sum = column_sum,
+    .sum_squares = sum_squares,
+    .adamw = adamw,
+    .sgd = sgd,
 };

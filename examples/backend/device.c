@@ -45,6 +45,8 @@ struct work {
         cadft_attention_args attention;
         cadft_swiglu_args swiglu;
         cadft_add_args add;
+        cadft_sum_squares_args sum_squares;
+        cadft_update_args update;
     } args;
 };
 

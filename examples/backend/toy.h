@@ -128,4 +128,7 @@ toy_kernel toy_norm, toy_norm_grad, toy_rope, toy_swiglu, toy_swiglu_grad;
 /* attention.c */
 toy_kernel toy_attention, toy_attention_grad;
 
+/* update.c */
+toy_kernel toy_sum_squares, toy_adamw, toy_sgd;
+
 #endif
