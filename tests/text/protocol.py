@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What examples/text/tokenizer.py answers, with a small tokenizer made here.
+"""What examples/text/tokenizer.py answers, with a small tokenizer made here; and what the
+program examples/generate makes of it, if it is given.
 
-    protocol.py TOKENIZER.PY
+    protocol.py TOKENIZER.PY [PROGRAM]
 
 Needs the packages tokenizers and jinja2, of the Python that CADFT_PYTHON names if it is set;
 skipped (77) without."""
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
+
+import program
 
 CORPUS = ["the quick brown fox jumps over the lazy dog", "What is 2+2? It is 4.",
           "Größe, naïve, 日本語, 🎉"] * 3
@@ -44,7 +47,7 @@ except ImportError as missing:
           "Python that has them in CADFT_PYTHON")
     sys.exit(77)
 
-SCRIPT = None
+SCRIPT = PROGRAM = None
 
 
 def byte_tokenizer():
@@ -314,6 +317,48 @@ class Decode(Folder):
         self.assertEqual(self.ask(decode=self.ids(CORPUS[2]))["text"], CORPUS[2])
 
 
+class Program(Folder):
+    """The C side of the pipe."""
+
+    def setUp(self):
+        if PROGRAM is None:
+            self.skipTest("no program was given")
+        super().setUp()
+        program.write_model(self.folder, self.tokenizer.get_vocab_size())
+
+    def generate(self, *arguments):
+        return subprocess.run([PROGRAM, "--model", self.folder, "--tokenizer-script", SCRIPT,
+                               "--max-new-tokens", "60", *arguments],
+                              env={**os.environ, "CADFT_PYTHON": sys.executable},
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+
+    def by_ids(self, prompt, *arguments):
+        """The text as the tokens say it, without the program's own decoding."""
+        done = self.generate("--ids", "--prompt", " ".join(map(str, prompt)), *arguments)
+        ids = [*map(int, done.stdout.split())]
+        ids = ids[:ids.index(1)] if 1 in ids else ids
+        return self.tokenizer.decode(ids) + "\n"
+
+    def test_text(self):
+        for seed in range(5):
+            more = ["--temperature", "1", "--seed", str(seed)]
+            for prompt, ids, chat in (
+                    ("the fox", self.ids("the fox"), []),
+                    ("Größe", [*self.ids("<|user|>"), *self.ids("Größe"), 1, *self.ids("\n"),
+                               *self.ids("<|assistant|>")], ["--chat"])):
+                done = self.generate("--prompt", prompt, *more, *chat)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(done.stdout.decode(), self.by_ids(ids, *more))
+
+    def test_refused(self):
+        (self.folder / "tokenizer.json").unlink()
+        done = self.generate("--prompt", "a")
+        self.assertEqual(done.returncode, 2)
+        self.assertEqual(done.stderr.count(b"\n"), 1)
+        self.assertIn(b"tokenizer.json is missing", done.stderr)
+
+
 if __name__ == "__main__":
     SCRIPT = sys.argv.pop(1)
+    PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else None
     unittest.main()
