@@ -56,6 +56,7 @@ want libjansson-dev pkg-config --exists jansson
 want libopenblas-dev pkg-config --exists openblas
 want libdlpack-dev test -f /usr/include/dlpack/dlpack.h
 want python3-numpy python3 -c 'import numpy'
+want python3-venv python3 -c 'import ensurepip'
 [ $clang = no ] || want clang command -v clang
 if [ $arm64 = yes ]; then
     want 'gcc-aarch64-linux-gnu libc6-dev-arm64-cross' \
@@ -213,8 +214,27 @@ END
     }
 }
 
+# The tokenizer of the examples is a Python package, which Debian does not have.
+tokenizer_python() {
+    python3 -m venv build-python &&
+        build-python/bin/python3 -m pip install --quiet tokenizers jinja2
+}
+
 rm -rf "$results"
 mkdir "$results" || die "cannot write $root/$results"
+
+if [ -z "${CADFT_PYTHON:-}" ]; then
+    CADFT_PYTHON=$root/build-python/bin/python3
+    export CADFT_PYTHON
+    if ! "$CADFT_PYTHON" -c 'import tokenizers, jinja2' 2>/dev/null; then
+        echo '== installing the Python packages tokenizers and jinja2'
+        if ! tokenizer_python >"$results/python.log" 2>&1; then
+            tail -n 3 "$results/python.log"
+            echo '-- without them the test "tokenizer" is skipped'
+            unset CADFT_PYTHON
+        fi
+    fi
+fi
 
 build_options=-Dwerror=$werror test_options=
 stage tests

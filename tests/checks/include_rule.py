@@ -28,6 +28,7 @@ KERNEL_SYSTEM = {"assert.h", "complex.h", "ctype.h", "errno.h", "fenv.h", "float
                  "inttypes.h", "iso646.h", "limits.h", "math.h", "stdalign.h", "stdarg.h",
                  "stdbool.h", "stddef.h", "stdint.h", "stdlib.h", "string.h", "tgmath.h",
                  "immintrin.h", "arm_neon.h"}
+SHARED = "text"  # the folder of examples/ that several programs use
 INCLUDE = re.compile(r"^\s*#\s*include\s*(?:\"([^\"]+)\"|<([^>]+)>)", re.M)
 
 
@@ -71,12 +72,13 @@ def check_include(root):
 
 
 def check_examples(root):
-    """A user copies them: public headers and what lies in their own folder."""
+    """A user copies them: public headers, what lies in their own folder, and text/."""
     for name, path, includes in sources(root, "examples"):
         for ours, _ in includes:
             local = "/" not in ours and (path.parent / ours).is_file()
             public = ours.startswith(PUBLIC + "/") and (root / "include" / ours).is_file()
-            if ours and not local and not public:
+            shared = ours.startswith(SHARED + "/") and (root / "examples" / ours).is_file()
+            if ours and not local and not public and not shared:
                 yield f"{name}: examples may not include \"{ours}\""
 
 
