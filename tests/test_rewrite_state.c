@@ -149,8 +149,7 @@ START_TEST(every_byte_sealed)
                 size_t size;
                 unsigned char *again = save(rw, &size);
                 ck_assert_uint_eq(size, SIZE);
-                if (memcmp(state, golden, SIZE) != 0)
-                    ck_assert_mem_eq(state, again, SIZE);
+                ck_assert_mem_eq(state, again, SIZE);
                 free(again);
                 taken++;
             } else
