@@ -9,21 +9,6 @@ enum { FRAME = 12 }; /* tag, length, checksum */
 
 static const unsigned char magic[7] = {'C', 'A', 'D', 'F', 'T', 'S', 'T'};
 
-unsigned char *cadft__state_put(unsigned char *at, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        at[i] = (unsigned char)(value >> (8 * i));
-    return at + bytes;
-}
-
-uint64_t cadft__state_get(const unsigned char *at, size_t bytes)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < bytes; i++)
-        value |= (uint64_t)at[i] << (8 * i);
-    return value;
-}
-
 /* --------------------------------------------------------------- checksum */
 
 /* From where on a table, made for the call, pays. */
@@ -55,7 +40,7 @@ static uint32_t crc_long(uint32_t crc, const unsigned char *data, size_t size)
             table[k][b] =
                 (table[k - 1][b] >> 8) ^ table[0][table[k - 1][b] & 255];
     for (; size - i >= LANES; i += LANES) {
-        uint64_t x = cadft__state_get(data + i, LANES) ^ crc;
+        uint64_t x = cadft__state_get64(data + i) ^ crc;
         crc = 0;
         for (int k = 0; k < LANES; k++)
             crc ^= table[LANES - 1 - k][x >> (8 * k) & 255];
@@ -91,13 +76,13 @@ unsigned char *cadft__state_header(unsigned char *at)
 
 unsigned char *cadft__state_start(unsigned char *at, uint32_t tag, size_t bytes)
 {
-    at = cadft__state_put(at, tag, 4);
-    return cadft__state_put(at, bytes, 4);
+    at = cadft__state_put32(at, tag);
+    return cadft__state_put32(at, (uint32_t)bytes);
 }
 
 unsigned char *cadft__state_finish(unsigned char *payload, size_t bytes)
 {
-    return cadft__state_put(payload + bytes, crc32(payload - 8, bytes + 8), 4);
+    return cadft__state_put32(payload + bytes, crc32(payload - 8, bytes + 8));
 }
 
 unsigned char *cadft__state_section(unsigned char *at,
@@ -107,7 +92,7 @@ unsigned char *cadft__state_section(unsigned char *at,
 {
     unsigned char *payload = cadft__state_start(at, tag, 8 * count);
     for (size_t i = 0; i < count; i++)
-        cadft__state_put(payload + 8 * i, words[i], 8);
+        cadft__state_put64(payload + 8 * i, words[i]);
     return cadft__state_finish(payload, 8 * count);
 }
 
@@ -119,10 +104,10 @@ static size_t check_section(const unsigned char *at, size_t left)
     uint64_t length;
     if (left < FRAME)
         return 0;
-    length = cadft__state_get(at + 4, 4);
+    length = cadft__state_get32(at + 4);
     if (length > left - FRAME)
         return 0;
-    if (crc32(at, 8 + (size_t)length) != cadft__state_get(at + 8 + length, 4))
+    if (crc32(at, 8 + (size_t)length) != cadft__state_get32(at + 8 + length))
         return 0;
     return FRAME + (size_t)length;
 }
@@ -156,9 +141,9 @@ const unsigned char *cadft__state_next(
         *at = CADFT__STATE_HEADER;
     while (*at < size) {
         const unsigned char *section = (const unsigned char *)buffer + *at;
-        *bytes = (size_t)cadft__state_get(section + 4, 4);
+        *bytes = cadft__state_get32(section + 4);
         *at += FRAME + *bytes;
-        if (cadft__state_get(section, 4) == tag)
+        if (cadft__state_get32(section) == tag)
             return section + 8;
     }
     return NULL;
@@ -185,6 +170,6 @@ int32_t cadft__state_find(const void *buffer,
                            "saved state has no section %08x of %zu bytes", tag,
                            8 * count);
     for (size_t i = 0; i < count; i++)
-        words[i] = cadft__state_get(found + 8 * i, 8);
+        words[i] = cadft__state_get64(found + 8 * i);
     return CADFT_OK;
 }

@@ -9,10 +9,43 @@
 
 enum { CADFT__STATE_VERSION = 1, CADFT__STATE_HEADER = 8 };
 
-/* Little-endian numbers of 1 to 8 bytes; put returns the position after. */
-unsigned char *
-cadft__state_put(unsigned char *at, uint64_t value, size_t bytes);
-uint64_t cadft__state_get(const unsigned char *at, size_t bytes);
+/* Little-endian numbers of 4 and 8 bytes. Written out, so that a compiler
+ * sees one load or store; put returns the position after. */
+static inline uint32_t cadft__state_get32(const unsigned char *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 |
+           (uint32_t)at[3] << 24;
+}
+
+static inline uint64_t cadft__state_get64(const unsigned char *at)
+{
+    return (uint64_t)at[0] | (uint64_t)at[1] << 8 | (uint64_t)at[2] << 16 |
+           (uint64_t)at[3] << 24 | (uint64_t)at[4] << 32 |
+           (uint64_t)at[5] << 40 | (uint64_t)at[6] << 48 |
+           (uint64_t)at[7] << 56;
+}
+
+static inline unsigned char *cadft__state_put32(unsigned char *at, uint32_t x)
+{
+    at[0] = (unsigned char)x;
+    at[1] = (unsigned char)(x >> 8);
+    at[2] = (unsigned char)(x >> 16);
+    at[3] = (unsigned char)(x >> 24);
+    return at + 4;
+}
+
+static inline unsigned char *cadft__state_put64(unsigned char *at, uint64_t x)
+{
+    at[0] = (unsigned char)x;
+    at[1] = (unsigned char)(x >> 8);
+    at[2] = (unsigned char)(x >> 16);
+    at[3] = (unsigned char)(x >> 24);
+    at[4] = (unsigned char)(x >> 32);
+    at[5] = (unsigned char)(x >> 40);
+    at[6] = (unsigned char)(x >> 48);
+    at[7] = (unsigned char)(x >> 56);
+    return at + 8;
+}
 
 /* A section of `bytes` of payload, its size on disk. */
 size_t cadft__state_size(size_t bytes);

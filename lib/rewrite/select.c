@@ -57,11 +57,12 @@ int32_t cadft_rewrite_due(cadft_rewrite *rewrite,
 
 /* --------------------------------------------------------------- candidates */
 
+/* Without branches: about half of the samples are. */
 static int is_eligible(const cadft__rewrite_options *o,
                        const cadft__tracked *sample)
 {
-    return sample->observed >= o->min_observations &&
-           sample->average > o->threshold && sample->rewrites < o->cap;
+    return (sample->observed >= o->min_observations) &
+           (sample->average > o->threshold) & (sample->rewrites < o->cap);
 }
 
 /* The bits of a finite double as a number of the same order; -0 is 0. */
@@ -101,14 +102,12 @@ static int64_t count_digits(const cadft_rewrite *rewrite,
     memset(buckets, 0, BUCKETS * sizeof *buckets);
     for (int64_t i = 0; i < rewrite->n_samples; i++) {
         const cadft__tracked *sample = &rewrite->samples[i];
-        uint64_t bits;
-        if (!is_eligible(&rewrite->options, sample))
-            continue;
-        bits = image(sample->average);
+        uint64_t bits = image(sample->average);
+        int eligible = is_eligible(&rewrite->options, sample);
         if ((bits & mask) != fixed)
             continue;
-        buckets[(bits & ~mask) >> shift]++;
-        total++;
+        buckets[(bits & ~mask) >> shift] += eligible;
+        total += eligible;
     }
     return total;
 }
@@ -135,10 +134,15 @@ static candidates find_candidates(const cadft_rewrite *rewrite)
     return (candidates){fixed, left};
 }
 
-static int is_candidate(candidates *c, double average)
+/* Asked of all samples by rising id. */
+static int is_candidate(candidates *c,
+                        const cadft__rewrite_options *o,
+                        const cadft__tracked *sample)
 {
-    uint64_t bits = image(average);
-    return bits > c->cutoff || (bits == c->cutoff && c->at-- > 0);
+    uint64_t bits = image(sample->average);
+    if (bits < c->cutoff || !is_eligible(o, sample))
+        return 0;
+    return bits > c->cutoff || c->at-- > 0;
 }
 
 /* -------------------------------------------------------------------- draw */
@@ -160,8 +164,7 @@ pick(cadft_rewrite *rewrite, int64_t step, candidates c, int64_t *ids)
     int64_t count = 0;
     for (int64_t id = 0; id < rewrite->n_samples; id++) {
         cadft__tracked *sample = &rewrite->samples[id];
-        if (!is_eligible(&rewrite->options, sample) ||
-            !is_candidate(&c, sample->average) ||
+        if (!is_candidate(&c, &rewrite->options, sample) ||
             !is_drawn(&rewrite->options, id, step))
             continue;
         if (ids) {

@@ -47,11 +47,11 @@ static void write_sample(const cadft__tracked *sample, unsigned char *at)
     uint32_t c;
     memcpy(&average, &sample->average, sizeof average);
     memcpy(&c, &sample->c, sizeof c);
-    cadft__state_put(at, average, 8);
-    cadft__state_put(at + 8, c, 4);
-    cadft__state_put(at + 12, sample->observed, 2);
-    at[14] = sample->rewrites;
-    at[15] = sample->flags;
+    cadft__state_put64(at, average);
+    cadft__state_put32(at + 8, c);
+    cadft__state_put32(at + 12, (uint32_t)sample->observed |
+                                    (uint32_t)sample->rewrites << 16 |
+                                    (uint32_t)sample->flags << 24);
 }
 
 static int64_t samples_of_section(const cadft_rewrite *rewrite, int64_t first)
@@ -68,7 +68,7 @@ static unsigned char *write_samples(const cadft_rewrite *r, unsigned char *at)
         n = samples_of_section(r, first);
         bytes = 8 + (size_t)n * SAMPLE;
         payload = cadft__state_start(at, TAG_SAMPLES, bytes);
-        cadft__state_put(payload, (uint64_t)first, 8);
+        cadft__state_put64(payload, (uint64_t)first);
         for (int64_t i = 0; i < n; i++)
             write_sample(&r->samples[first + i], payload + 8 + i * SAMPLE);
         at = cadft__state_finish(payload, bytes);
@@ -90,10 +90,10 @@ tokens_of_section(const cadft__replacements *all, size_t first, size_t *bytes)
 static unsigned char *write_record(const cadft__replacement *one,
                                    unsigned char *at)
 {
-    at = cadft__state_put(at, (uint64_t)one->id, 8);
-    at = cadft__state_put(at, (uint64_t)one->count, 8);
+    at = cadft__state_put64(at, (uint64_t)one->id);
+    at = cadft__state_put64(at, (uint64_t)one->count);
     for (int64_t i = 0; i < one->count; i++)
-        at = cadft__state_put(at, (uint32_t)one->tokens[i], 4);
+        at = cadft__state_put32(at, (uint32_t)one->tokens[i]);
     return at;
 }
 
@@ -161,13 +161,14 @@ typedef struct reader {
 
 static void read_sample(const unsigned char *at, cadft__tracked *out)
 {
-    uint64_t average = cadft__state_get(at, 8);
-    uint32_t c = (uint32_t)cadft__state_get(at + 8, 4);
+    uint64_t average = cadft__state_get64(at);
+    uint32_t c = cadft__state_get32(at + 8);
+    uint32_t rest = cadft__state_get32(at + 12);
     memcpy(&out->average, &average, sizeof average);
     memcpy(&out->c, &c, sizeof c);
-    out->observed = (uint16_t)cadft__state_get(at + 12, 2);
-    out->rewrites = at[14];
-    out->flags = at[15];
+    out->observed = (uint16_t)rest;
+    out->rewrites = (uint8_t)(rest >> 16);
+    out->flags = (uint8_t)(rest >> 24);
 }
 
 /* Can calls have left a sample like this? */
@@ -238,7 +239,7 @@ read_tokens(reader *in, int64_t id, int64_t count, cadft_error *error)
     if (status)
         return status;
     for (int64_t i = 0; i < count; i++) {
-        uint32_t token = (uint32_t)cadft__state_get(from + 4 * i, 4);
+        uint32_t token = cadft__state_get32(from + 4 * i);
         if (token > INT32_MAX)
             return cadft__fail(error, CADFT_E_STATE,
                                "replacement of sample %lld has a negative "
@@ -259,11 +260,11 @@ static int32_t read_record(reader *in, int64_t id, cadft_error *error)
         in->record = cadft__state_next(in->buffer, in->size, TAG_TOKENS,
                                        &in->at, &in->record_bytes);
     if (!in->record || in->record_bytes < RECORD ||
-        cadft__state_get(in->record, 8) != (uint64_t)id)
+        cadft__state_get64(in->record) != (uint64_t)id)
         return cadft__fail(error, CADFT_E_STATE,
                            "saved state lacks the replacement of sample %lld",
                            (long long)id);
-    count = cadft__state_get(in->record + 8, 8);
+    count = cadft__state_get64(in->record + 8);
     if (count < 1 || count > CADFT__MOST_TOKENS ||
         count > (in->record_bytes - RECORD) / 4)
         return cadft__fail(error, CADFT_E_STATE,
@@ -299,7 +300,7 @@ static int64_t section_samples(const cadft_rewrite *rewrite,
 {
     int64_t n = (int64_t)(bytes / SAMPLE); /* 8 more for the id */
     if (bytes % SAMPLE != 8 || n > rewrite->n_samples - first ||
-        cadft__state_get(payload, 8) != (uint64_t)first)
+        cadft__state_get64(payload) != (uint64_t)first)
         return 0;
     return n;
 }
