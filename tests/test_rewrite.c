@@ -3,6 +3,7 @@
  * replacements one by one, memory and threads. */
 #include <pthread.h>
 
+#include "rewrite/rewrite.h"
 #include "rewrite_support.h"
 
 /* ---------------------------------------------------------------- averages */
@@ -315,7 +316,7 @@ START_TEST(replacements)
     set(rw, "cap", "3");
     set(rw, "probability", "0.4");
     for (int64_t step = 0; step < 30; step++) {
-        int64_t count = 0;
+        int64_t count = 0, bytes = 0;
         size_t n;
         for (int64_t i = 0; i < N; i++)
             see(rw, i, 1, 1 + support_uniform());
@@ -332,9 +333,11 @@ START_TEST(replacements)
         for (int64_t i = 0; i < N; i++) {
             check_target(rw, i, &kept[i]);
             count += kept[i].rewritten;
+            bytes += 4 * kept[i].n;
             ck_assert_int_le(kept[i].rewrites, 3);
         }
         ck_assert_int_eq(fact(rw, CADFT_REWRITE_REWRITTEN), count);
+        ck_assert_int_eq(rw->replacements.bytes, bytes);
     }
     ck_assert_uint_eq(select_all(rw, 99, ids), 0); /* all at the cap */
     cadft_rewrite_destroy(rw);

@@ -4,6 +4,7 @@
  * fail. */
 #include <errno.h>
 
+#include "failing.h"
 #include "rewrite/rewrite.h"
 #include "rewrite_support.h"
 
@@ -381,50 +382,35 @@ END_TEST
 
 /* ------------------------------------------------------------- allocation */
 
-static support_heap heap;
-static int failures;
-
-/* Once is allowed to fail, for lack of memory only; again must not. */
-#define TRY(call)                                                              \
-    do {                                                                       \
-        int32_t try_status = (call);                                           \
-        if (try_status) {                                                      \
-            CHECK_STATUS(try_status, CADFT_E_NOMEM, err);                      \
-            ck_assert_int_eq(heap.fail_at, 0);                                 \
-            failures++;                                                        \
-            CHECK_OK(call, err);                                               \
-        }                                                                      \
-    } while (0)
-
 /* Every call that takes memory; the state that comes of it, to be freed. */
 static unsigned char *scenario(cadft_context *context, size_t *size)
 {
     static const int32_t tokens[5] = {1, 2, 3, 4, 5};
     cadft_rewrite *rw, *other;
-    cadft_error err = support_error();
     int64_t ids[8];
     unsigned char *state;
     size_t count = 0;
-    TRY(cadft_rewrite_create(context, 8, &rw, &err));
-    TRY(cadft_rewrite_create(context, 8, &other, &err));
-    TRY(cadft_rewrite_set_f64(rw, CADFT_REWRITE_FRACTION, 1, &err));
-    TRY(cadft_rewrite_set_f64(rw, CADFT_REWRITE_PROBABILITY, 1, &err));
-    TRY(cadft_rewrite_set_i64(rw, CADFT_REWRITE_WARMUP_STEPS, 0, &err));
-    TRY(cadft_rewrite_set_i64(rw, CADFT_REWRITE_CAP, 2, &err));
+    TRY(cadft_rewrite_create(context, 8, &rw, &failing.err));
+    TRY(cadft_rewrite_create(context, 8, &other, &failing.err));
+    TRY(cadft_rewrite_set_f64(rw, CADFT_REWRITE_FRACTION, 1, &failing.err));
+    TRY(cadft_rewrite_set_f64(rw, CADFT_REWRITE_PROBABILITY, 1, &failing.err));
+    TRY(cadft_rewrite_set_i64(rw, CADFT_REWRITE_WARMUP_STEPS, 0, &failing.err));
+    TRY(cadft_rewrite_set_i64(rw, CADFT_REWRITE_CAP, 2, &failing.err));
     for (int64_t round = 0; round < 2; round++) {
         for (int64_t i = 0; i < 16; i++)
             see(rw, i % 8, 1, 1);
-        TRY(cadft_rewrite_select(rw, 1000 * round, ids, 8, &count, &err));
+        TRY(cadft_rewrite_select(rw, 1000 * round, ids, 8, &count,
+                                 &failing.err));
         ck_assert_uint_eq(count, 8);
         for (int64_t i = 0; i < 8; i++) {
             cadft_rewrite_result r = answer_of(tokens, 1 + (i + round) % 5);
-            TRY(cadft_rewrite_commit(rw, ids[i], &r, NULL, &err));
+            TRY(cadft_rewrite_commit(rw, ids[i], &r, NULL, &failing.err));
         }
     }
-    TRY(cadft_rewrite_restore(rw, 3, &err));
+    TRY(cadft_rewrite_restore(rw, 3, &failing.err));
     state = save(rw, size);
-    TRY(cadft_rewrite_state_load(other, state, *size, &err));
-    TRY(cadft_rewrite_state_load(other, state, *size, &err));
+    TRY(cadft_rewrite_state_load(other, state, *size, &failing.err));
+    TRY(cadft_rewrite_state_load(other, state, *size, &failing.err));
     same_state(rw, other);
     cadft_rewrite_destroy(rw);
     cadft_rewrite_destroy(other);
@@ -433,7 +419,7 @@ static unsigned char *scenario(cadft_context *context, size_t *size)
 
 START_TEST(any_allocation_may_fail)
 {
-    cadft_allocator allocator = support_allocator(&heap);
+    cadft_allocator allocator = support_allocator(&failing.heap);
     cadft_context_desc desc = {.struct_size = sizeof desc,
                                .n_threads = 1,
                                .allocator = &allocator,
@@ -442,14 +428,13 @@ START_TEST(any_allocation_may_fail)
     size_t size = 0;
     int64_t n = 0;
     do {
-        cadft_context *context;
+        cadft_context *context = NULL;
         cadft_error err = support_error();
         size_t length;
         unsigned char *state;
-        heap = (support_heap){0};
-        failures = 0;
+        failing_start(0);
         CHECK_OK(cadft_context_create(&desc, &context, &err), err);
-        heap.fail_at = n;
+        failing.heap.fail_at = n;
         state = scenario(context, &length);
         if (!want) {
             want = state;
@@ -460,10 +445,9 @@ START_TEST(any_allocation_may_fail)
             free(state);
         }
         cadft_context_destroy(context);
-        ck_assert_int_eq(heap.live_blocks, 0);
-        ck_assert_int_eq(heap.live_bytes, 0);
+        failing_end(1);
         n++;
-    } while (failures || n == 1);
+    } while (failing.failures || n == 1);
     ck_assert_int_gt(n, 30);
     free(want);
 }

@@ -173,6 +173,7 @@ START_TEST(impossible_values)
         {HEAD + 8, 8, 3},                  /* other data set */
         {HEAD + 16, 8, 1},                 /* other signal */
         {HEAD + 24, 8, UINT64_MAX},        /* observed -1 */
+        {HEAD + 24, 8, (uint64_t)1 << 62}, /* more than can be */
         {HEAD + 40, 8, 0},                 /* fewer picks than accepted */
         {HEAD + 56, 8, 2},                 /* more rejected */
         {HEAD + 64, 8, UINT64_MAX},        /* picks at no step */
@@ -180,8 +181,10 @@ START_TEST(impossible_values)
         {SAMPLES + 8, 8, 1},               /* the first is not there */
         {S, 8, 0x7ff0000000000000u},       /* average +inf */
         {S, 8, 0x7ff8000000000000u},       /* NaN */
+        {S, 8, (uint64_t)1 << 63},         /* -0 */
         {S + 8, 4, 0x7f800000u},           /* c +inf */
         {S + 12, 2, 0},                    /* an average of nothing */
+        {S + 14, 2, 0x1ff},                /* picked beyond any cap */
         {S + 15, 1, 2},                    /* rewritten in no rewrite */
         {S + 15, 1, 8},                    /* no such flag */
         {S + 16 + 15, 1, 4},               /* kept, not rewritten */

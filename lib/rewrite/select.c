@@ -65,12 +65,12 @@ static int is_eligible(const cadft__rewrite_options *o,
            (sample->average > o->threshold) & (sample->rewrites < o->cap);
 }
 
-/* The bits of a finite double as a number of the same order; -0 is 0. */
+/* The bits of a finite double as a number of the same order. An average is
+ * never -0: it is a sum that starts with 0. */
 static uint64_t image(double value)
 {
     const uint64_t sign = (uint64_t)1 << 63;
     uint64_t bits;
-    value += 0.0;
     memcpy(&bits, &value, sizeof bits);
     return bits & sign ? ~bits : bits | sign;
 }

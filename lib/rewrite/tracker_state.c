@@ -181,9 +181,12 @@ static int is_possible(const cadft__tracked *s)
         return 0;
     if (s->flags & CADFT__REWRITTEN && !s->rewrites)
         return 0;
+    if (s->flags & CADFT__OPEN && (!s->observed || s->rewrites == UINT8_MAX))
+        return 0;
     if (!s->observed)
-        return memcmp(s, &nothing, offsetof(cadft__tracked, rewrites)) == 0 &&
-               !(s->flags & CADFT__OPEN);
+        return memcmp(s, &nothing, offsetof(cadft__tracked, rewrites)) == 0;
+    if (s->average == 0 && signbit(s->average))
+        return 0;
     return isfinite(s->average) && !isinf(s->c);
 }
 
@@ -216,12 +219,14 @@ static int32_t read_head(reader *in, cadft_error *error)
 /* After the samples, which say how many are open. */
 static int32_t check_counts(const cadft__rewrite_counts *c, cadft_error *error)
 {
-    int possible =
-        c->observed >= 0 && c->ignored >= 0 && c->picked >= 0 &&
-        c->accepted >= 0 && c->rejected >= 0 && c->accepted <= c->picked &&
-        c->rejected <= c->picked - c->accepted &&
-        c->open <= c->picked - c->accepted - c->rejected &&
-        c->last_step <= UINT32_MAX && c->last_step >= (c->picked ? 0 : -1);
+    const int64_t most = INT64_MAX / 2; /* as many more can be counted */
+    int possible = c->observed >= 0 && c->observed <= most && c->ignored >= 0 &&
+                   c->ignored <= most && c->picked >= 0 && c->picked <= most &&
+                   c->accepted >= 0 && c->accepted <= c->picked &&
+                   c->rejected >= 0 && c->rejected <= c->picked - c->accepted &&
+                   c->open <= c->picked - c->accepted - c->rejected &&
+                   c->last_step <= UINT32_MAX &&
+                   c->last_step >= (c->picked ? 0 : -1);
     if (possible)
         return CADFT_OK;
     return cadft__fail(error, CADFT_E_STATE,
