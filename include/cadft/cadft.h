@@ -44,6 +44,7 @@
 #include "cadft/base.h"
 #include "cadft/loss.h"
 #include "cadft/model.h"
+#include "cadft/optimizer.h"
 #include "cadft/rewrite.h"
 
 #endif
