@@ -182,7 +182,6 @@ int32_t cadft__state_needed(cadft_optimizer *optimizer, cadft_error *error)
     if (optimizer->state.base)
         return CADFT_OK;
     CADFT__TRY(cadft__state_new(optimizer, &state, error));
-    state.skipped = optimizer->state.skipped;
     status = fill_masters(optimizer, &state, error);
     if (status)
         cadft__state_free(optimizer, &state);
