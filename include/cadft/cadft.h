@@ -33,7 +33,14 @@
  * parallelism.
  *
  * It can also run the transformer between tokens and logits, forward and
- * backward, from a folder of Hugging Face: model.h and doc/model.md.
+ * backward, from a folder of Hugging Face, and change its weights by the
+ * gradients: model.h, optimizer.h, doc/model.md and doc/optimizer.md.
+ *
+ *     cadft_model_zero_grad(model, &err);
+ *     cadft_model_forward(model, &tokens, &logits, &err);
+ *     cadft_loss_compute(loss, &batch, n_samples, &logits, NULL, NULL, &err);
+ *     cadft_model_backward(model, &logits, &err);
+ *     cadft_optimizer_step(optimizer, NULL, NULL, &err);
  *
  * Samples that stay incompatible can get the model's own answers as targets:
  * rewrite.h and doc/rewriting.md.

@@ -18,7 +18,8 @@
  *     cadft_loss_compute(loss, &loss_batch, n_samples, &logits, NULL, NULL,
  *                        &err);                // gradient over the logits
  *     cadft_model_backward(model, &logits, &err);
- *     ... the host's optimizer, over cadft_model_parameter ...
+ *     cadft_optimizer_step(optimizer, NULL, NULL, &err); // optimizer.h
+ *     ... or the host's optimizer, over cadft_model_parameter ...
  *
  * Architectures: LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM and
  * MistralForCausalLM. Activations and gradients are float32, weights float32
