@@ -286,7 +286,7 @@ static int32_t read_floats(struct load *load,
                            cadft_error *error)
 {
     cadft_array to = cadft__state_array(&load->state, part->offset);
-    const cadft__safetensor *tensor;
+    const cadft__safetensor *tensor = NULL;
     CADFT__TRY(find(load, part->name, CADFT_DTYPE_F32, member->ndim,
                     member->shape, &tensor, error));
     for (int64_t at = 0; at < member->n; at += PIECE) {
