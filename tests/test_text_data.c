@@ -295,6 +295,25 @@ START_TEST(long_samples)
 }
 END_TEST
 
+/* The first bad line of the file is the one reported, also when it is known
+ * to be bad later than another, as the tokenizer is asked for many. */
+START_TEST(first_bad_line)
+{
+    static const char *const second[] = {
+        "{}", "{\"prompt_ids\": [1, 2, 3], \"completion_ids\": [4]}"};
+    options.max_tokens = 3;
+    options.strict = 1;
+    for (size_t i = 0; i < 2; i++) {
+        char text[256];
+        snprintf(text, sizeof text,
+                 "{\"prompt\": \"ab\", \"completion\": \"c\"}\n%s\n",
+                 second[i]);
+        ck_assert_int_eq(read_text(text), TEXT_INPUT);
+        CHECK_MESSAGE(error, "line 1: 5 tokens");
+    }
+}
+END_TEST
+
 /* 10 MB are read; beyond the limit the line is bad and the next one not. */
 START_TEST(long_lines)
 {
@@ -425,6 +444,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, sentences_are_printable);
     tcase_add_test(tests, vocabulary);
     tcase_add_test(tests, long_samples);
+    tcase_add_test(tests, first_bad_line);
     tcase_add_test(tests, long_lines);
     tcase_add_test(tests, many_lines);
     tcase_add_test(tests, ends_of_lines);
