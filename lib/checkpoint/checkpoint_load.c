@@ -4,7 +4,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "common/error.h"
-#include "model/saved.h"
+#include "model/model_saved.h"
 
 struct loading {
     cadft_context *context;

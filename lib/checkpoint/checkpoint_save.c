@@ -10,7 +10,7 @@
 #include "common/error.h"
 #include "io/entries.h"
 #include "io/others.h"
-#include "model/saved.h"
+#include "model/model_saved.h"
 
 struct saving {
     cadft_context *context;

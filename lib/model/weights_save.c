@@ -7,7 +7,7 @@
 #include "io/json_save.h"
 #include "io/others.h"
 #include "io/safetensors.h"
-#include "model/saved.h"
+#include "model/model_saved.h"
 #include "model/weights.h"
 
 static const char config_name[] = "config.json";

@@ -19,7 +19,7 @@ MAY = {
     "optimizer": {PUBLIC, "common", "backend"},
     "rewrite": {PUBLIC, "common", "backend"},
     "model": {PUBLIC, "common", "backend", "io"},
-    "checkpoint": {PUBLIC, "common", "backend", "io", "model/saved.h", "optimizer/saved.h"},
+    "checkpoint": {PUBLIC, "common", "backend", "io", "model/model_saved.h", "optimizer/saved.h"},
     "cpu": {"cadft/backend.h", "cadft/base.h", "common", "cpu/kernels"},
     "cpu/kernels": set(),
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A model's part of a folder that others write into as well. The caller has
  * entered the model's handle. */
-#ifndef CADFT_MODEL_SAVED_H
-#define CADFT_MODEL_SAVED_H
+#ifndef CADFT_MODEL_MODEL_SAVED_H
+#define CADFT_MODEL_MODEL_SAVED_H
 
 #include "cadft/model.h"
 #include "io/save.h"

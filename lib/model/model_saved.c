@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "model/saved.h"
+#include "model/model_saved.h"
 
 #include <string.h>
 
