@@ -42,5 +42,6 @@
 #include "cadft/checkpoint.h"
 #include "cadft/loss.h"
 #include "cadft/model.h"
+#include "cadft/optimizer.h"
 
 #endif

@@ -18,15 +18,9 @@
 #include "cadft/model.h"
 #include "backend/handle.h"
 #include "backend/ops.h"
+#include "common/error.h"
 #include "common/tensor.h"
 #include "model/weights.h"
-
-#define CADFT__TRY(call)                                                       \
-    do {                                                                       \
-        int32_t try_status = (call);                                           \
-        if (try_status)                                                        \
-            return try_status;                                                 \
-    } while (0)
 
 /* ------------------------------------------------------------ sequences */
 
