@@ -97,7 +97,9 @@ typedef struct cadft_checkpoint {
  *  CADFT_E_PHASE (a model without weights, a loss inside a step),
  *  CADFT_E_BUSY, CADFT_E_IO (names the file), CADFT_E_NOMEM,
  *  CADFT_E_UNSUPPORTED (the step is there, on a file system that cannot
- *  exchange two folders), or what the backend returned. */
+ *  exchange two folders), or what the backend returned. When the last sync
+ *  fails (CADFT_E_IO) the checkpoint is there but may not survive a power
+ *  failure. */
 CADFT_API int32_t cadft_checkpoint_save(cadft_context *context,
                                         const cadft_checkpoint *checkpoint,
                                         cadft_error *error);
@@ -134,7 +136,8 @@ CADFT_API int32_t cadft_checkpoint_find(cadft_context *context,
  *  is not in the checkpoint, a damaged file; names part or file),
  *  CADFT_E_STATE (names the file), CADFT_E_SPACE (host), CADFT_E_PHASE,
  *  CADFT_E_BUSY, CADFT_E_NOMEM, CADFT_E_UNSUPPORTED, or what the backend
- *  returned. After a failure all parts are as before. */
+ *  returned. After a failure all parts are as before (a rewriting handle if
+ *  there is memory to put it back). */
 CADFT_API int32_t cadft_checkpoint_load(cadft_context *context,
                                         const cadft_checkpoint *checkpoint,
                                         void *host,
