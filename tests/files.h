@@ -52,7 +52,7 @@ UNUSED_HERE static void files_teardown(void)
 /* scratch/name, in one of a few static buffers. */
 UNUSED_HERE static const char *in_scratch(const char *name)
 {
-    static char paths[8][512];
+    static char paths[8][640];
     static int next;
     char *path = paths[next = (next + 1) % 8];
     snprintf(path, sizeof paths[0], "%s/%s", scratch, name);

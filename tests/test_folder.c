@@ -5,14 +5,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/file.h>
-#include <sys/ptrace.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/user.h>
-#include <sys/wait.h>
 
 #include "files.h"
 #include "io/save.h"
+#include "traced.h"
 
 static const char *const names[] = {"config.json", "model.safetensors"};
 enum { NAMES = 2 };
@@ -292,63 +289,15 @@ END_TEST
 
 /* ----------------------------------------------------- at any system call */
 
-static long failed_call; /* of traced: its number, 0: none */
-
-/* Forks a child that saves `text`, and stops it at every entry to and exit
- * from a system call; at the `kill_at`th stop it is killed, at the `fail_at`th
- * (x86-64) the call, if one begins there, gets `number` for its result.
- * Returns the stops seen; *result is the child's status, 1 when it was
- * killed. */
-static int
-traced(const char *text, int kill_at, int fail_at, int number, int *result)
+static int save_text(void *text)
 {
-    int stops = 0, status, fail_next = 0;
-    pid_t child = fork();
-    failed_call = 0;
-    ck_assert_int_ge(child, 0);
-    if (child == 0) {
-        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-        raise(SIGSTOP);
-        _exit(save_both(text) ? 2 : 0);
-    }
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert(WIFSTOPPED(status));
-    ck_assert_int_eq(ptrace(PTRACE_SETOPTIONS, child, NULL,
-                            PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL),
-                     0);
-    for (;;) {
-        ck_assert_int_eq(ptrace(PTRACE_SYSCALL, child, NULL, NULL), 0);
-        ck_assert_int_eq(waitpid(child, &status, 0), child);
-        if (!WIFSTOPPED(status))
-            break;
-        ck_assert_int_eq(WSTOPSIG(status), SIGTRAP | 0x80);
-        stops++;
-        if (stops == kill_at) {
-            kill(child, SIGKILL);
-            ck_assert_int_eq(waitpid(child, &status, 0), child);
-            break;
-        }
-#ifdef __x86_64__
-        if (stops == fail_at || fail_next) {
-            struct user_regs_struct regs;
-            ptrace(PTRACE_GETREGS, child, NULL, &regs);
-            if (fail_next)
-                regs.rax = (unsigned long long)-(long long)number;
-            else if (regs.orig_rax == SYS_sigaltstack)
-                continue; /* a sanitizer's own, which must not fail */
-            else {
-                failed_call = (long)regs.orig_rax;
-                regs.orig_rax = ~0ull; /* no call */
-            }
-            ptrace(PTRACE_SETREGS, child, NULL, &regs);
-            fail_next = !fail_next;
-        }
-#else
-        (void)fail_at, (void)number, (void)fail_next;
-#endif
-    }
-    *result = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-    return stops;
+    return save_both((const char *)text) ? 2 : 0;
+}
+
+static int
+traced_save(const char *text, int kill_at, int fail_at, int number, int *result)
+{
+    return traced(save_text, (void *)text, kill_at, fail_at, number, result);
 }
 
 /* Whatever happened: old or new and nothing else, and the next save is well
@@ -378,13 +327,13 @@ START_TEST(a_crash_at_any_system_call)
         int result, stops, kept = 0, replaced = 0;
         char text[64];
         prepare(old);
-        stops = traced("new", 0, 0, 0, &result);
+        stops = traced_save("new", 0, 0, 0, &result);
         ck_assert_int_eq(result, 0);
         ck_assert_int_gt(stops, 40);
         /* Odd stops are entries, and between two calls nothing changes. */
         for (int at = 1; at < stops; at += 2) {
             prepare(old);
-            traced("new", at, 0, 0, &result);
+            traced_save("new", at, 0, 0, &result);
             ck_assert_int_eq(result, 1);
             held(text, sizeof text);
             replaced += strcmp(text, "new") == 0;
@@ -405,12 +354,12 @@ START_TEST(any_system_call_may_fail)
     int result, stops, failed = 0, syncs = 0;
     char text[64];
     prepare("old");
-    stops = traced("new", 0, 0, 0, &result);
+    stops = traced_save("new", 0, 0, 0, &result);
     for (int i = 0; i < 3; i++)
         /* The last stop is the child's exit. */
         for (int at = 1; at < stops; at += 2) {
             prepare("old");
-            traced("new", 0, at, numbers[i], &result);
+            traced_save("new", 0, at, numbers[i], &result);
             if (result != 1)
                 held(text, sizeof text);
             if (result == 0)

@@ -44,11 +44,15 @@
  *
  * Samples that stay incompatible can get the model's own answers as targets:
  * rewrite.h and doc/rewriting.md.
+ *
+ * A run that was stopped, or killed, goes on from its newest checkpoint, bit
+ * for bit: checkpoint.h and doc/checkpoints.md.
  */
 #ifndef CADFT_CADFT_H
 #define CADFT_CADFT_H
 
 #include "cadft/base.h"
+#include "cadft/checkpoint.h"
 #include "cadft/loss.h"
 #include "cadft/model.h"
 #include "cadft/optimizer.h"
