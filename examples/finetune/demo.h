@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#include "cadft/cadft.h"
+#include "text/text.h"
 
 /* What main() does with arguments: parse and run; returns the exit status. */
 typedef int (*demo_finetune_fn)(int argc, char **argv);
@@ -27,8 +27,7 @@ typedef int (*demo_finetune_fn)(int argc, char **argv);
 int demo_run(const char *program, demo_finetune_fn finetune);
 
 /* Write the model and the data into `folder`, which is made if missing; files
- * that are there already are written again with the same bytes.
- * Errors: CADFT_E_IO, CADFT_E_NOMEM, those of cadft_model_init and _save. */
-int32_t demo_prepare(const char *folder, cadft_error *error);
+ * that are there already are written again with the same bytes. */
+int demo_prepare(const char *folder, text_error *error);
 
 #endif

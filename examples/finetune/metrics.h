@@ -8,15 +8,16 @@
  * is not (no evaluation at this step, no sample of a group) is an empty field
  * of the CSV and has no key in the JSON.
  *
- * Functions that can fail return CADFT_OK or a status of libcadft, with a
- * sentence in `error` that names the file (and the line). */
+ * Functions that can fail return TEXT_OK, TEXT_FAILED (disk, memory) or
+ * TEXT_INPUT (a file whose content cannot be), with a sentence in `error` that
+ * names the file, and the line. */
 #ifndef FINETUNE_METRICS_H
 #define FINETUNE_METRICS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cadft/cadft.h"
+#include "text/text.h"
 
 enum { METRICS_GROUPS = 8 }; /* most groups that a run can have */
 
@@ -56,24 +57,23 @@ typedef struct metrics metrics;
  * unfinished. after = 0 starts them anew; nothing is touched before the first
  * record then, so that a run which fails before leaves nothing behind. With
  * after > 0 files that are not there are begun at that step; files that end
- * before it, or have other columns, are CADFT_E_FORMAT.
- *   groups  [n_groups] names, 0 to METRICS_GROUPS; any text
- * Errors: CADFT_E_NOMEM, CADFT_E_IO, CADFT_E_FORMAT, CADFT_E_ARG. */
-int32_t metrics_open(const char *folder,
-                     int64_t after,
-                     const char *const *groups,
-                     size_t n_groups,
-                     metrics **out,
-                     cadft_error *error);
+ * before it, or have other columns, are refused (TEXT_INPUT).
+ *   groups  [n_groups] names, 0 to METRICS_GROUPS; any text */
+int metrics_open(const char *folder,
+                 int64_t after,
+                 const char *const *groups,
+                 size_t n_groups,
+                 metrics **out,
+                 text_error *error);
 
 /* Append a step to both files. Steps ascend. A failed call may leave half a
  * line, which the next metrics_open cuts off. */
 int32_t
-metrics_append(metrics *m, const metrics_record *record, cadft_error *error);
+metrics_append(metrics *m, const metrics_record *record, text_error *error);
 
 /* Have all that was appended on the disk. Before each checkpoint: a checkpoint
  * must not be ahead of its metrics. */
-int32_t metrics_sync(metrics *m, cadft_error *error);
+int metrics_sync(metrics *m, text_error *error);
 
 /* Close the files; NULL allowed. What was appended is in the files already. */
 void metrics_close(metrics *m);
@@ -86,10 +86,8 @@ typedef struct metrics_table {
     size_t n_groups;
 } metrics_table;
 
-/* Read folder/metrics.csv. An unfinished last line is left out.
- * Errors: CADFT_E_IO, CADFT_E_FORMAT (names the line), CADFT_E_NOMEM. */
-int32_t
-metrics_read(const char *folder, metrics_table *out, cadft_error *error);
+/* Read folder/metrics.csv. An unfinished last line is left out. */
+int32_t metrics_read(const char *folder, metrics_table *out, text_error *error);
 void metrics_table_free(metrics_table *table);
 
 /* A record in which everything is 0 or, if it can be unknown, NaN. */

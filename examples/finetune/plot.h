@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cadft/cadft.h"
+#include "text/text.h"
 
 /* One curve of each panel. */
 typedef struct plot_run {
@@ -19,19 +19,18 @@ typedef struct plot_run {
  * (training and held out), the objective's loss, weights (of each group),
  * norm of the gradient, and rewrites, each only if there is something in it.
  * The file appears as a whole; an older one stays after a failure.
- * Errors: CADFT_E_ARG (another ending, no run), CADFT_E_IO (also: gnuplot is
- * not installed, or fails; the sentence says which and what to do),
- * CADFT_E_FORMAT, CADFT_E_NOMEM. A failure is one of the picture only. */
+ * A failure is one of the picture only: gnuplot is not installed, or fails (the
+ * sentence says which and what to do), another ending, no run (TEXT_INPUT). */
 int32_t
-plot_draw(const char *file, const plot_run *runs, size_t n, cadft_error *error);
+plot_draw(const char *file, const plot_run *runs, size_t n, text_error *error);
 
 /* finetune --plot FILE --from OUT...: draw what lies in folders. A folder with
  * metrics.csv is a run, named by its last part; of another one each subfolder
- * with metrics.csv is, in the order sft, dft, cadft, then by name.
- * Errors: as plot_draw; CADFT_E_IO for a folder without any. */
-int32_t plot_from(const char *file,
-                  const char *const *folders,
-                  size_t n,
-                  cadft_error *error);
+ * with metrics.csv is, in the order sft, dft, cadft, then by name. A
+ * folder without any is TEXT_INPUT. */
+int plot_from(const char *file,
+              const char *const *folders,
+              size_t n,
+              text_error *error);
 
 #endif

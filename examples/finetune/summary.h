@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "cadft/cadft.h"
+#include "text/text.h"
 #include "metrics.h"
 
 /* Numbers that the metrics do not hold, in OUT/summary.json. The run writes
@@ -28,15 +28,14 @@ typedef struct summary_facts {
 /* All NaN, zero, empty. */
 void summary_facts_clear(summary_facts *facts);
 
-/* Write folder/summary.json in one step (beside, then renamed).
- * Errors: CADFT_E_IO, CADFT_E_NOMEM. */
-int32_t summary_save(const char *folder,
-                     const summary_facts *facts,
-                     cadft_error *error);
+/* Write folder/summary.json in one step (beside, then renamed). */
+int summary_save(const char *folder,
+                 const summary_facts *facts,
+                 text_error *error);
 
-/* Read it. Errors: CADFT_E_IO (also: not there), CADFT_E_FORMAT. */
+/* Read it. That it is not there is TEXT_INPUT. */
 int32_t
-summary_load(const char *folder, summary_facts *facts, cadft_error *error);
+summary_load(const char *folder, summary_facts *facts, text_error *error);
 
 /* A line of the table. */
 typedef struct summary_run {
@@ -50,20 +49,18 @@ typedef struct summary_run {
     size_t n_groups;
 } summary_run;
 
-/* Fill a line from both files of a run's folder.
- * Errors: as summary_load and metrics_read. */
-int32_t summary_read(const char *folder, summary_run *out, cadft_error *error);
+/* Fill a line from both files of a run's folder. */
+int summary_read(const char *folder, summary_run *out, text_error *error);
 void summary_free(summary_run *run);
 
-/* The table of n runs: columns that no run has a value for are left out.
- * Errors: CADFT_E_IO (`to` cannot be written), CADFT_E_NOMEM. */
+/* The table of n runs: columns that no run has a value for are left out. */
 int32_t
-summary_print(FILE *to, const summary_run *runs, size_t n, cadft_error *error);
+summary_print(FILE *to, const summary_run *runs, size_t n, text_error *error);
 
 /* summary_read and summary_print for the folders of n runs. */
-int32_t summary_show(FILE *to,
-                     const char *const *folders,
-                     size_t n,
-                     cadft_error *error);
+int summary_show(FILE *to,
+                 const char *const *folders,
+                 size_t n,
+                 text_error *error);
 
 #endif
