@@ -14,13 +14,16 @@ static const char *const colours[] = {"0072B2", "E69F00", "009E73", "CC79A7",
                                       "56B4E9", "D55E00", "000000"};
 enum { N_COLOURS = sizeof colours / sizeof *colours };
 
+static const char *const dashes[] = {"solid", "(7,4)", "(2,3)", "(8,3,2,3)"};
+enum { N_DASHES = sizeof dashes / sizeof *dashes };
+
 /* A series of a run is a value of its records. */
 typedef double (*value_fn)(const metrics_record *r, size_t group);
 
 typedef struct series {
     value_fn value;
     const char *group; /* or NULL */
-    int dash;          /* gnuplot's dash type */
+    int dash;          /* of dashes[] */
     int few; /* not a value at each step: points, neither binned nor smoothed */
     const char *name; /* in the panel's own legend, or NULL */
 } series;
@@ -93,7 +96,8 @@ static int is_drawn(const panel *shown, const series *s, const metrics_table *t)
     if (shown->weights && !has_weights(t))
         return 0;
     for (size_t i = 0; i < t->n; i++)
-        if (isfinite(value_at(t, s, i)))
+        if (isfinite(value_at(t, s, i)) &&
+            (!shown->is_count || value_at(t, s, i) > 0))
             return 1;
     return 0;
 }
@@ -134,7 +138,7 @@ static void add_panel(picture *p, const panel *shown)
 static void add_simple(picture *p, const char *title, value_fn value, int log)
 {
     panel simple = {.title = title, .logarithmic = log};
-    add_series(&simple, (series){.value = value, .dash = 1});
+    add_series(&simple, (series){.value = value});
     add_panel(p, &simple);
 }
 
@@ -142,8 +146,8 @@ static void
 add_train_and_eval(picture *p, const char *title, value_fn train, value_fn eval)
 {
     panel both = {.title = title};
-    add_series(&both, (series){train, NULL, 1, 0, "training"});
-    add_series(&both, (series){eval, NULL, 1, 1, "held out"});
+    add_series(&both, (series){train, NULL, 0, 0, "training"});
+    add_series(&both, (series){eval, NULL, 0, 1, "held out"});
     add_panel(p, &both);
 }
 
@@ -154,7 +158,7 @@ static void add_groups(panel *to, const metrics_table *t)
         while (k < to->n_series && strcmp(to->series[k].group, t->groups[g]))
             k++;
         if (k == to->n_series)
-            add_series(to, (series){group_w, t->groups[g], (int)k + 1, 0,
+            add_series(to, (series){group_w, t->groups[g], (int)k % N_DASHES, 0,
                                     t->groups[g]});
     }
 }
@@ -165,18 +169,15 @@ static void add_weights(picture *p)
     for (size_t run = 0; run < p->n_runs; run++)
         add_groups(&weights, &p->runs[run].table);
     if (weights.n_series == 0)
-        add_series(&weights, (series){.value = mean_w, .dash = 1});
+        add_series(&weights, (series){.value = mean_w});
     add_panel(p, &weights);
 }
 
 static void add_rewrites(picture *p)
 {
-    double low, high;
     panel counts = {.title = "targets rewritten", .is_count = 1};
-    add_series(&counts, (series){.value = rewrites, .dash = 1});
-    range_of(p, &counts, &low, &high);
-    if (high > 0)
-        add_panel(p, &counts);
+    add_series(&counts, (series){.value = rewrites});
+    add_panel(p, &counts);
 }
 
 static void compose(picture *p)
@@ -187,8 +188,7 @@ static void compose(picture *p)
             p->last_step =
                 fmax(p->last_step, (double)t->records[t->n - 1].step);
     }
-    add_train_and_eval(p, "negative log-likelihood, nats a token", token_nll,
-                       eval_nll);
+    add_train_and_eval(p, "NLL, nats a token", token_nll, eval_nll);
     add_train_and_eval(p, "probability of a token", mean_p, eval_p);
     add_simple(p, "loss of the objective", loss, 1);
     add_weights(p);
@@ -277,9 +277,6 @@ static void write_head(FILE *to, const picture *p, int png, int height)
                 WIDTH, height);
     write_data(to, p);
     fputs("set encoding utf8\n"
-          "set border 3 linecolor '#777777'\n"
-          "set tics nomirror out scale 0.5 textcolor '#444444'\n"
-          "set grid linecolor '#e4e4e4' linetype 1 linewidth 0.6\n"
           "set multiplot\n",
           to);
     fprintf(to, "set xrange [0:%.17g]\n", fmax(p->last_step, 1));
@@ -292,10 +289,10 @@ static void write_legend(FILE *to, const picture *p, int height)
             "unset border; unset tics; unset grid\n"
             "set lmargin at screen 0; set rmargin at screen 1\n"
             "set bmargin at screen 0.1; set tmargin at screen 0.9\n"
-            "set key at screen 0.5,%.4f center center horizontal maxrows 1 "
-            "samplen 2 width 2 textcolor '#222222'\n"
+            "set key at screen 0.5,%.4f center center horizontal Left reverse "
+            "maxrows 1 samplen 2 width 2 textcolor '#222222'\n"
             "plot [0:1] [0:1]",
-            1 - 0.3 * TOP / height);
+            1 - 0.4 * TOP / height);
     for (size_t run = 0; run < p->n_runs; run++) {
         fprintf(to,
                 "%s NaN with lines linewidth 4 linecolor '#%s' "
@@ -304,11 +301,26 @@ static void write_legend(FILE *to, const picture *p, int height)
         quote(to, p->runs[run].name);
     }
     fputs("\n"
-          "unset key\n"
           "set border 3 linecolor '#777777'\n"
-          "set tics nomirror out scale 0.5 textcolor '#444444'\n"
-          "set grid linecolor '#e4e4e4' linetype 1 linewidth 0.6\n",
+          "set grid linecolor '#e4e4e4' linetype 1 linewidth 0.6\n"
+          "set ytics nomirror out scale 0.5 textcolor '#444444'\n",
           to);
+}
+
+static void write_range(FILE *to, const picture *p, const panel *shown)
+{
+    double low, high;
+    range_of(p, shown, &low, &high);
+    int is_log = shown->logarithmic && low > 0 && high > 20 * low;
+    fprintf(to, "%s logscale y\n", is_log ? "set" : "unset");
+    if (shown->weights)
+        fprintf(to, "set yrange [0:%.9g]\n", 1.05 * fmax(1, high));
+    else if (shown->is_count)
+        fprintf(to, "set yrange [0:%.9g]\n", 1.05 * high);
+    else if (is_log)
+        fprintf(to, "set yrange [%.9g:%.9g]\n", low / 1.3, high * 1.3);
+    else
+        fputs("set yrange [*:*]\n", to);
 }
 
 static void write_axes(FILE *to, const picture *p, size_t i, int height)
@@ -316,7 +328,7 @@ static void write_axes(FILE *to, const picture *p, size_t i, int height)
     const panel *shown = &p->panels[i];
     int columns = p->n_panels > 1 ? 2 : 1, column = (int)i % columns;
     int row = (int)i / columns, is_lowest = i + (size_t)columns >= p->n_panels;
-    double share = (double)WIDTH / columns, low, high;
+    double share = (double)WIDTH / columns;
     double top = TOP + row * (double)ROW + GAP, bottom = top + ROW - 1.4 * GAP;
     fprintf(to,
             "set lmargin at screen %.5f; set rmargin at screen %.5f\n"
@@ -324,20 +336,14 @@ static void write_axes(FILE *to, const picture *p, size_t i, int height)
             (column * share + LEFT) / WIDTH,
             ((column + 1) * share - 0.6 * GAP) / WIDTH, 1 - top / height,
             1 - bottom / height);
-    range_of(p, shown, &low, &high);
-    int is_log = shown->logarithmic && low > 0 && high > 20 * low;
-    fprintf(to, "%s logscale y\n", is_log ? "set" : "unset");
-    if (shown->weights)
-        fputs("set yrange [0:1.05 < *]\n", to);
-    else if (shown->is_count)
-        fprintf(to, "set yrange [0:%.17g]\n", 1.05 * high);
-    else
-        fputs("set yrange [*:*]\n", to);
-    fprintf(to, "set xtics format '%s'; set xlabel '%s' textcolor '#444444'\n",
+    write_range(to, p, shown);
+    fprintf(to,
+            "set xtics nomirror out scale 0.5 textcolor '#444444' format "
+            "'%s'\nset xlabel '%s' textcolor '#444444'\n",
             is_lowest ? "%.0f" : "", is_lowest ? "optimizer step" : "");
-    fputs("set title ", to);
+    fputs("set label 1 ", to);
     quote(to, shown->title);
-    fputs(" offset 0,-0.6 textcolor '#222222'\n", to);
+    fputs(" at graph 0,1.09 left textcolor '#222222'\n", to);
 }
 
 /* The panel's own legend tells its lines apart; the colours are above all. */
@@ -348,10 +354,10 @@ static void write_key(FILE *to, const panel *shown, int *first)
         if (!s->name)
             continue;
         fprintf(to,
-                "%s NaN with %s linewidth %s dashtype %d pointtype 7 "
-                "pointsize 0.5 linecolor '#666666' title ",
+                "%s NaN with %s linewidth %s dashtype %s pointtype 7 "
+                "pointsize 0.6 linecolor '#666666' title ",
                 *first ? "" : ",", s->few ? "linespoints" : "lines",
-                s->few ? "1" : "2", s->dash);
+                s->few ? "2" : "1.2", dashes[s->dash]);
         quote(to, s->name);
         *first = 0;
     }
@@ -361,31 +367,34 @@ static void write_curve(FILE *to,
                         const series *s,
                         const char *block,
                         const char *colour,
-                        int is_count,
+                        const panel *shown,
                         int *first)
 {
     const char *comma = *first ? "" : ",";
     *first = 0;
     if (s->few) {
         fprintf(to,
-                "%s %s using 1:2 with linespoints linewidth 1 pointtype 7 "
-                "pointsize 0.5 linecolor '#%s' notitle",
+                "%s %s using 1:2 with linespoints linewidth 2 pointtype 7 "
+                "pointsize 0.6 linecolor '#%s' notitle",
                 comma, block, colour);
         return;
     }
-    if (is_count) {
+    if (shown->is_count) {
         fprintf(to,
                 "%s %s using 1:2 with steps linewidth 2 linecolor '#%s' "
                 "notitle",
                 comma, block, colour);
         return;
     }
+    /* Thin beside the curve of what was held out. */
+    int is_thin = shown->n_series > 1 && shown->series[1].few;
     /* As it was, faint; above it the mean of the steps around. */
     fprintf(to,
-            "%s %s using 1:2 with lines linewidth 0.7 linecolor '#c8%s' "
-            "notitle, %s using 1:3 with lines linewidth 2 dashtype %d "
+            "%s %s using 1:2 with lines linewidth 0.7 linecolor '#b4%s' "
+            "notitle, %s using 1:3 with lines linewidth %s dashtype %s "
             "linecolor '#%s' notitle",
-            comma, block, colour, block, s->dash, colour);
+            comma, block, colour, block, is_thin ? "1.2" : "2", dashes[s->dash],
+            colour);
 }
 
 static void write_panel(FILE *to, const picture *p, size_t i)
@@ -394,17 +403,21 @@ static void write_panel(FILE *to, const picture *p, size_t i)
     char block[64];
     int first = 1, keys = 0;
     for (size_t k = 0; k < shown->n_series; k++)
-        keys |= shown->series[k].name != NULL;
-    fputs(keys ? "set key top right vertical samplen 2 textcolor '#444444'\n"
-               : "unset key\n",
-          to);
+        keys += shown->series[k].name != NULL;
+    /* Beside the title as long as there is room. */
+    fprintf(to,
+            "set key default\nset key %s samplen 2.5 Left reverse textcolor "
+            "'#444444'\n",
+            keys == 0   ? "off"
+            : keys <= 3 ? "at graph 1,1.09 right center horizontal maxrows 1"
+                        : "inside right center vertical");
     fputs("plot", to);
     for (size_t run = 0; run < p->n_runs; run++)
         for (size_t k = 0; k < shown->n_series; k++)
             if (is_drawn(shown, &shown->series[k], &p->runs[run].table)) {
                 snprintf(block, sizeof block, "$p%zus%zur%zu", i, k, run);
                 write_curve(to, &shown->series[k], block,
-                            colours[run % N_COLOURS], shown->is_count, &first);
+                            colours[run % N_COLOURS], shown, &first);
             }
     write_key(to, shown, &first);
     fputs("\n", to);
