@@ -134,9 +134,13 @@ uint64_t cadft__rope_bytes(const cadft_model *model, int64_t positions);
 
 enum { CADFT__IDLE = 0, CADFT__FORWARD_DONE = 1 };
 
+typedef struct cadft__model_options {
+    int64_t weight_dtype, checkpointing;
+} cadft__model_options;
+
 struct cadft_model {
     cadft__handle handle;
-    int64_t weight_dtype, checkpointing; /* knobs */
+    cadft__model_options options;
     int32_t has_weights;
     int32_t phase;
     cadft__config config;
