@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The folder that a run writes to. */
+#ifndef FINETUNE_FOLDER_H
+#define FINETUNE_FOLDER_H
+
+#include "text/text.h"
+
+typedef struct folder {
+    char path[4096];
+    int made; /* how many of the folders of the path were made here */
+    int fd;   /* holds the lock; -1: not open */
+} folder;
+
+/* Make a folder if it is not there, with those around it, and lock it against
+ * another process until it is closed. What cannot be written to is refused
+ * here, before anything that takes long. */
+int folder_open(const char *path, folder *f, text_error *error);
+
+/* Close it; with `unused` those folders go that were made and are empty.
+ * Harmless twice. */
+void folder_close(folder *f, int unused);
+
+/* Remove a folder of files; that it is not there is no error. */
+int folder_remove(const char *path, text_error *error);
+
+#endif
