@@ -1,128 +1,94 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A file of JSON lines into demonstrations. */
-#include <errno.h>
+/* A file of JSON lines into demonstrations. The statuses of text/text.h are
+ * those of util.h. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "data.h"
-#include "jsonl.h"
+#include "text/jsonl.h"
+#include "text/lines.h"
 #include "util.h"
 
-enum { REPORTED = 5 }; /* bad lines that are reported one by one */
+enum {
+    REPORTED = 5, /* bad lines that are reported one by one */
+    MAX_LINE = 64 << 20
+};
 
-typedef struct line_buffer {
-    char *bytes;
-    size_t n, capacity;
-    size_t number; /* from 1 */
-    int last;      /* the file ended with this line */
-} line_buffer;
-
-/* One line without its end. Of a line longer than JSONL_MAX_LINE one byte
- * more than that is kept, enough for the parser to refuse it, and the rest
- * is read over: memory stays bounded whatever the file is. */
-static int read_line(FILE *file, line_buffer *line)
-{
-    line->n = 0;
-    line->number++;
-    int c;
-    while ((c = getc(file)) != EOF && c != '\n') {
-        if (line->n > JSONL_MAX_LINE)
-            continue;
-        if (line->n == line->capacity) {
-            size_t capacity = line->capacity ? 2 * line->capacity : 4096;
-            char *bytes = realloc(line->bytes, capacity);
-            if (!bytes)
-                return fail(HOST_FAILED, "out of memory for line %zu",
-                            line->number);
-            line->bytes = bytes;
-            line->capacity = capacity;
-        }
-        line->bytes[line->n++] = (char)c;
-    }
-    line->last = c == EOF;
-    return HOST_OK;
-}
-
-static int is_blank_line(const line_buffer *line)
-{
-    for (size_t i = 0; i < line->n; i++)
-        if (!memchr(" \t\r", line->bytes[i], 3))
-            return 0;
-    return 1;
-}
-
-/* Parse one line and append it; `why` is "" unless the line is bad. */
-static int take_line(const line_buffer *line,
+/* Append a demonstration; TEXT_INPUT with a sentence when it is not one of
+ * those that this program takes. */
+static int take_item(const jsonl_item *item,
                      const data_options *options,
                      demo_list *out,
-                     char *why,
-                     size_t capacity)
+                     text_error *why)
 {
-    const char *bytes = line->bytes;
-    size_t n = line->n;
-    if (line->number == 1 && n >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0) {
-        bytes += 3; /* a byte order mark that some editors leave */
-        n -= 3;
-    }
+    if (item->form != JSONL_TEXTS)
+        return text_fail(why, TEXT_INPUT,
+                         "has no \"prompt\" and \"completion\"");
+    size_t n = json_string_length(item->second);
+    if (n > options->max_bytes)
+        return text_fail(why, TEXT_INPUT,
+                         "completion of %zu bytes, at most %zu are taken", n,
+                         options->max_bytes);
+    return demo_list_add(out, json_string_value(item->first),
+                         json_string_length(item->first),
+                         json_string_value(item->second), n);
+}
+
+static int take_line(const lines *l,
+                     const data_options *options,
+                     demo_list *out,
+                     text_error *why)
+{
     jsonl_item item;
-    int parsed = jsonl_parse_line(bytes, n, line->number, &item, why, capacity);
-    if (parsed == JSONL_NOMEM)
-        return fail(HOST_FAILED, "%s: %s", options->path, why);
-    if (parsed != JSONL_OK)
-        return HOST_OK;
-    int status = HOST_OK;
-    if (item.n_completion > options->max_bytes)
-        snprintf(why, capacity,
-                 "line %zu: completion of %zu bytes, at most %zu are taken",
-                 line->number, item.n_completion, options->max_bytes);
-    else
-        status = demo_list_add(out, item.text, item.n_prompt,
-                               item.text + item.n_prompt, item.n_completion);
+    if (l->too_long)
+        return text_fail(why, TEXT_INPUT, "longer than %zu bytes",
+                         l->max_bytes);
+    int status = jsonl_parse_line(l->bytes, l->n, &item, why);
+    if (status != TEXT_OK)
+        return status;
+    status = take_item(&item, options, out, why);
     jsonl_free(&item);
     return status;
 }
 
-static int read_all(FILE *file,
-                    const data_options *options,
-                    demo_list *out,
-                    line_buffer *line)
+static int read_all(lines *l, const data_options *options, demo_list *out)
 {
     size_t bad = 0;
-    char why[512];
-    do {
-        int status = read_line(file, line);
-        if (status != HOST_OK)
-            return status;
-        if (is_blank_line(line))
-            continue;
-        why[0] = '\0';
-        status = take_line(line, options, out, why, sizeof why);
-        if (status != HOST_OK)
-            return status;
-        if (why[0] && options->strict)
-            return fail(HOST_INPUT, "%s: %s", options->path, why);
-        if (why[0] && bad++ < REPORTED)
-            fail(HOST_OK, "%s: %s", options->path, why);
-    } while (!line->last);
-    if (ferror(file))
-        return fail(HOST_INPUT, "%s: cannot be read: %s", options->path,
-                    strerror(errno));
+    int more;
+    text_error why;
+    for (;;) {
+        int status = lines_next(l, &more, &why);
+        if (status != TEXT_OK)
+            return fail(status, "%s", why.message);
+        if (!more)
+            break;
+        why.message[0] = '\0';
+        status = take_line(l, options, out, &why);
+        if (status == TEXT_INPUT && !options->strict) {
+            if (bad++ < REPORTED)
+                fail(HOST_OK, "%s, line %zu: %s", l->name, l->number,
+                     why.message);
+        } else if (status != TEXT_OK) {
+            /* Without a sentence it was demo_list_add that failed and said
+             * so. */
+            return why.message[0] ? fail(status, "%s, line %zu: %s", l->name,
+                                         l->number, why.message)
+                                  : status;
+        }
+    }
     if (bad > 0)
         fail(HOST_OK, "%s: %zu lines skipped, %zu demonstrations taken",
-             options->path, bad, out->n);
+             l->name, bad, out->n);
     return HOST_OK;
 }
 
 int data_read(const data_options *options, demo_list *out)
 {
-    FILE *file = fopen(options->path, "rb");
-    if (!file)
-        return fail(HOST_INPUT, "%s: cannot be opened: %s", options->path,
-                    strerror(errno));
-    line_buffer line = {0};
-    int status = read_all(file, options, out, &line);
-    free(line.bytes);
-    fclose(file);
+    lines l;
+    text_error why;
+    int status = lines_open(&l, options->path, MAX_LINE, &why);
+    if (status != TEXT_OK)
+        return fail(status, "%s", why.message);
+    status = read_all(&l, options, out);
+    lines_close(&l);
     return status;
 }
