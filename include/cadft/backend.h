@@ -44,7 +44,8 @@
  *
  * A backend of contract 0.1, or one that leaves the model's slots NULL, serves
  * the loss; a model on it is refused. Since contract 0.2 for everything that
- * says so.
+ * says so. One of contract 0.2, or that leaves the optimizer's slots NULL,
+ * serves loss and model; an optimizer on it is refused. Since contract 0.3.
  */
 #ifndef CADFT_BACKEND_H
 #define CADFT_BACKEND_H
@@ -57,7 +58,7 @@ extern "C" {
 
 /** Version of this contract, independent of the library's. */
 #define CADFT_BACKEND_MAJOR 0
-#define CADFT_BACKEND_MINOR 2
+#define CADFT_BACKEND_MINOR 3
 
 /** Name of the one function that a plug-in exports. */
 #define CADFT_BACKEND_QUERY "cadft_backend_query_v0"
@@ -167,7 +168,9 @@ typedef struct cadft_loss_grad_out {
 
 /** Operations for `supports`. For the model's, in_dtype is the data type of
  *  the weights they read (CADFT_DTYPE_F32 where there are none) and out_dtype
- *  is CADFT_DTYPE_F32. */
+ *  is CADFT_DTYPE_F32. For the optimizer's, in_dtype is that of the parameter
+ *  (sum_squares: of x), whatever that of the gradient, and out_dtype is
+ *  CADFT_DTYPE_F32. */
 enum {
     CADFT_OP_LOSS_ROW_STATS = 1,
     CADFT_OP_LOSS_ROW_GRAD = 2,
@@ -185,7 +188,10 @@ enum {
     CADFT_OP_SWIGLU_GRAD = 14,
     CADFT_OP_ADD = 15,
     CADFT_OP_COLUMN_SUM = 16,
-    CADFT_OP_ADD_NORM = 17
+    CADFT_OP_ADD_NORM = 17,
+    CADFT_OP_SUM_SQUARES = 18, /**< from here on since contract 0.3 */
+    CADFT_OP_ADAMW = 19,
+    CADFT_OP_SGD = 20
 };
 
 /* ------------------------------------------------- operations of a model */
@@ -361,6 +367,60 @@ typedef struct cadft_add_args {
     int64_t y_stride;
 } cadft_add_args;
 
+/* -------------------------------------------- operations of an optimizer */
+
+/* Arrays are dense and do not overlap; n may be 0. The result for an element
+ * does not depend on n or on the other elements, the sum of squares not on
+ * the number of workers. Since contract 0.3. */
+
+/** out = sum of x[i]^2, taken in float64 in an order that depends on n alone;
+ *  NaN or infinite exactly when an element of x is. */
+typedef struct cadft_sum_squares_args {
+    uint32_t struct_size;
+    int32_t dtype;    /**< float32 or bfloat16 */
+    cadft_array x;    /**< [n] */
+    cadft_array out;  /**< float64 [1] */
+    cadft_array work; /**< scratch, see work_bytes */
+    int64_t n;
+} cadft_sum_squares_args;
+
+/** One step of one parameter, in one pass over memory. With
+ *  g = grad_scale * grad, and w = master if it is there, else value:
+ *      adamw:  w *= 1 - lr * weight_decay
+ *              m += (1 - beta1) * (g - m)
+ *              v = beta2 * v + (1 - beta2) * g * g
+ *              w -= lr / correction1 * m
+ *                   / (sqrt(v) / sqrt(correction2) + eps)
+ *      sgd:    g += weight_decay * w
+ *              m = momentum * m + g
+ *              w -= lr * (nesterov ? g + momentum * m : m)
+ *              no m: w -= lr * g
+ *  and value = w rounded to its data type, nearest even. m and v start at 0.
+ *  All in float32 or better; a backend may round to float32 the scalars and
+ *  what comes of scalars alone. Where g * g overflows, v is infinite, not NaN,
+ *  from there on, and only decay moves the element. An infinite w (a masked
+ *  bias) stays as it is while its gradient is 0. */
+typedef struct cadft_update_args {
+    uint32_t struct_size;
+    int32_t value_dtype; /**< float32 or bfloat16 */
+    int32_t grad_dtype;  /**< float32 or bfloat16 */
+    int32_t nesterov;    /**< sgd: 0 or 1 */
+    cadft_array value;   /**< [n] */
+    cadft_array master;  /**< float32 [n], or absent */
+    cadft_array grad;    /**< [n], only read */
+    cadft_array m;       /**< float32 [n]; sgd: the momentum, or absent */
+    cadft_array v;       /**< adamw: float32 [n] */
+    int64_t n;
+    double grad_scale;
+    double lr;
+    double weight_decay;
+    double beta1;       /**< sgd: the momentum */
+    double beta2;       /**< adamw */
+    double eps;         /**< adamw */
+    double correction1; /**< adamw: 1 - beta1^t in step t, from 1 */
+    double correction2; /**< adamw: 1 - beta2^t */
+} cadft_update_args;
+
 /** The backend's table. Required slots unless marked optional. */
 typedef struct cadft_backend {
     uint32_t struct_size;
@@ -440,7 +500,8 @@ typedef struct cadft_backend {
 
     /** Optional: bytes of scratch (`work`) that an operation, CADFT_OP_...,
      *  wants for these arguments, of which only sizes, data types and flags
-     *  are set. Never less for more rows, a longer sequence or more of them.
+     *  are set. Never less for more rows, a longer sequence, more of them, or
+     *  (sum_squares) more elements.
      *  NULL: none is wanted. */
     uint64_t (*work_bytes)(cadft_device *device, int32_t op, const void *args);
     /** Set bytes to 0. */
@@ -507,6 +568,21 @@ typedef struct cadft_backend {
                         void *stream,
                         const cadft_norm_args *args,
                         cadft_error *error);
+
+    /* Since contract 0.3. An optimizer needs all of these. */
+
+    int32_t (*sum_squares)(cadft_device *device,
+                           void *stream,
+                           const cadft_sum_squares_args *args,
+                           cadft_error *error);
+    int32_t (*adamw)(cadft_device *device,
+                     void *stream,
+                     const cadft_update_args *args,
+                     cadft_error *error);
+    int32_t (*sgd)(cadft_device *device,
+                   void *stream,
+                   const cadft_update_args *args,
+                   cadft_error *error);
 } cadft_backend;
 
 /** Signature of the exported function. */

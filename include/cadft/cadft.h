@@ -41,5 +41,6 @@
 #include "cadft/base.h"
 #include "cadft/loss.h"
 #include "cadft/model.h"
+#include "cadft/optimizer.h"
 
 #endif

@@ -35,13 +35,6 @@ void cadft__context_log(cadft_context *context,
                         const char *format,
                         ...) __attribute__((format(printf, 3, 4)));
 
-/* Copy `text` out as the getters of strings do. */
-int32_t cadft__text_out(const char *text,
-                        char *buffer,
-                        size_t capacity,
-                        size_t *needed,
-                        cadft_error *error);
-
 /* Find the table of `name` (NULL, "cpu", or a plug-in's path) and check it
  * against the contract. */
 int32_t cadft__backend_find(const char *name,

@@ -8,6 +8,10 @@
 #define HAS_MODEL_SLOTS(backend)                                               \
     ((backend)->struct_size >= CADFT__SIZE_TO(cadft_backend, column_sum))
 
+/* And to the end of contract 0.3's. */
+#define HAS_OPTIMIZER_SLOTS(backend)                                           \
+    ((backend)->struct_size >= CADFT__SIZE_TO(cadft_backend, sgd))
+
 int32_t cadft__device_check_model(cadft_context *context,
                                   int32_t weight_dtype,
                                   cadft_error *error)
@@ -45,6 +49,54 @@ int32_t cadft__device_check_model(cadft_context *context,
     NEED(column_sum, CADFT_OP_COLUMN_SUM, CADFT_DTYPE_F32);
 #undef NEED
     return CADFT_OK;
+}
+
+/* A slot that is there serves this data type. */
+static int32_t check_optimizer_slot(cadft_context *context,
+                                    int has_slot,
+                                    int32_t op,
+                                    int32_t dtype,
+                                    const char *slot,
+                                    cadft_error *error)
+{
+    const cadft_backend *b = context->backend;
+    if (has_slot && b->supports(context->device, op, dtype, CADFT_DTYPE_F32))
+        return CADFT_OK;
+    return cadft__fail(error, CADFT_E_UNSUPPORTED,
+                       "backend %s has no %s for %s, which an optimizer needs",
+                       b->name, slot, cadft__dtype_name(dtype));
+}
+
+int32_t cadft__device_check_optimizer(cadft_context *context,
+                                      int32_t op,
+                                      int32_t value_dtype,
+                                      cadft_error *error)
+{
+    const cadft_backend *b = context->backend;
+    int adamw = op == CADFT_OP_ADAMW;
+    int32_t status;
+    if (!HAS_OPTIMIZER_SLOTS(b))
+        return cadft__fail(error, CADFT_E_UNSUPPORTED,
+                           "backend %s was built for contract %u.%u: an "
+                           "optimizer needs the slots of 0.3",
+                           b->name, b->major, b->minor_built);
+    if (!b->mem_zero)
+        return cadft__fail(error, CADFT_E_UNSUPPORTED,
+                           "backend %s has no slot mem_zero, which an "
+                           "optimizer needs",
+                           b->name);
+    status = check_optimizer_slot(context, b->sum_squares != NULL,
+                                  CADFT_OP_SUM_SQUARES, CADFT_DTYPE_F32,
+                                  "sum_squares", error);
+    if (!status)
+        status = check_optimizer_slot(context, b->sum_squares != NULL,
+                                      CADFT_OP_SUM_SQUARES, CADFT_DTYPE_BF16,
+                                      "sum_squares", error);
+    if (!status)
+        status = check_optimizer_slot(
+            context, adamw ? b->adamw != NULL : b->sgd != NULL, op, value_dtype,
+            adamw ? "adamw" : "sgd", error);
+    return status;
 }
 
 uint64_t
@@ -86,6 +138,10 @@ CALL(swiglu, cadft_swiglu_args)
 CALL(swiglu_grad, cadft_swiglu_args)
 CALL(add, cadft_add_args)
 CALL(column_sum, cadft_add_args)
+
+CALL(sum_squares, cadft_sum_squares_args)
+CALL(adamw, cadft_update_args)
+CALL(sgd, cadft_update_args)
 
 static int has_add_norm(cadft_context *context, int32_t weight_dtype)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The slots of a model's operations, with checked status; see backend.h. */
+/* The slots of a model's and an optimizer's operations, with checked status;
+ * see backend.h. */
 #ifndef CADFT_BACKEND_OPS_H
 #define CADFT_BACKEND_OPS_H
 
@@ -10,6 +11,13 @@
 int32_t cadft__device_check_model(cadft_context *context,
                                   int32_t weight_dtype,
                                   cadft_error *error);
+
+/* Has it every slot that an optimizer needs: `op`, CADFT_OP_ADAMW or _SGD, for
+ * parameters of this data type, and sum_squares for gradients of either? */
+int32_t cadft__device_check_optimizer(cadft_context *context,
+                                      int32_t op,
+                                      int32_t value_dtype,
+                                      cadft_error *error);
 
 /* Bytes of scratch that the operation wants for these arguments. */
 uint64_t
@@ -40,5 +48,9 @@ CADFT__OP(add, cadft_add_args);
 CADFT__OP(column_sum, cadft_add_args);
 /* Composed from add and norm where the backend has no such slot. */
 CADFT__OP(add_norm, cadft_norm_args);
+
+CADFT__OP(sum_squares, cadft_sum_squares_args);
+CADFT__OP(adamw, cadft_update_args);
+CADFT__OP(sgd, cadft_update_args);
 
 #endif

@@ -113,3 +113,24 @@ int32_t cadft__struct_in(void *to,
                                name, i, size);
     return CADFT_OK;
 }
+
+int32_t cadft__text_out(const char *text,
+                        char *buffer,
+                        size_t capacity,
+                        size_t *needed,
+                        cadft_error *error)
+{
+    size_t size = strlen(text) + 1;
+    if (needed)
+        *needed = size;
+    if (!buffer && capacity == 0)
+        return CADFT_OK;
+    if (!buffer)
+        return cadft__fail(error, CADFT_E_NULL, "buffer is NULL");
+    if (capacity < size)
+        return cadft__fail(error, CADFT_E_SPACE,
+                           "capacity is %zu bytes, expected %zu", capacity,
+                           size);
+    memcpy(buffer, text, size);
+    return CADFT_OK;
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Errors and struct versions at the border of the library. Inside it every
- * `cadft_error *error` points to a whole struct of ours; the border copies it
- * to the caller's. */
+/* Errors, struct versions and texts at the border of the library. Inside it
+ * every `cadft_error *error` points to a whole struct of ours; the border
+ * copies it to the caller's. */
 #ifndef CADFT_COMMON_ERROR_H
 #define CADFT_COMMON_ERROR_H
 
@@ -10,6 +10,14 @@
 /* Set the error and return `status`. Text over the limit is cut. */
 int32_t cadft__fail(cadft_error *error, int32_t status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Return from here when a step of the function fails. */
+#define CADFT__TRY(call)                                                       \
+    do {                                                                       \
+        int32_t try_status = (call);                                           \
+        if (try_status)                                                        \
+            return try_status;                                                 \
+    } while (0)
 
 /* Start a public call: refuse a caller's error struct that is too small to
  * be one, clear ours. */
@@ -37,5 +45,14 @@ int32_t cadft__struct_in(void *to,
                          size_t least,
                          const char *name,
                          cadft_error *error);
+
+/* Copy `text` to a caller's buffer of `capacity` bytes, as the getters of
+ * strings do; its size with the 0 to *needed, if that is not NULL. No buffer
+ * and no capacity: only the size. CADFT_E_NULL, CADFT_E_SPACE. */
+int32_t cadft__text_out(const char *text,
+                        char *buffer,
+                        size_t capacity,
+                        size_t *needed,
+                        cadft_error *error);
 
 #endif

@@ -101,6 +101,9 @@ static int32_t cpu_supports(cadft_device *device,
     case CADFT_OP_NORM_GRAD:
     case CADFT_OP_ADD_NORM:
     case CADFT_OP_MATMUL:
+    case CADFT_OP_SUM_SQUARES:
+    case CADFT_OP_ADAMW:
+    case CADFT_OP_SGD:
         return weight && f32_out;
     case CADFT_OP_ROWS_PUT:
     case CADFT_OP_ROWS_ADD:
@@ -133,6 +136,9 @@ cpu_work_bytes(cadft_device *device, int32_t op, const void *args)
         return cadft__cpu_norm_grad_work((const cadft_norm_args *)args);
     case CADFT_OP_COLUMN_SUM:
         return cadft__cpu_column_sum_work((const cadft_add_args *)args);
+    case CADFT_OP_SUM_SQUARES:
+        return cadft__cpu_sum_squares_work(
+            (const cadft_sum_squares_args *)args);
     default:
         return 0;
     }
@@ -231,4 +237,7 @@ const cadft_backend cadft__cpu_backend = {
     .add = cadft__cpu_add,
     .column_sum = cadft__cpu_column_sum,
     .add_norm = cadft__cpu_add_norm,
+    .sum_squares = cadft__cpu_sum_squares,
+    .adamw = cadft__cpu_adamw,
+    .sgd = cadft__cpu_sgd,
 };

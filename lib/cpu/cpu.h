@@ -102,4 +102,10 @@ CADFT__CPU_OP(column_sum, cadft_add_args);
 uint64_t cadft__cpu_norm_grad_work(const cadft_norm_args *args);
 uint64_t cadft__cpu_column_sum_work(const cadft_add_args *args);
 
+/* optimizer_slots.c */
+CADFT__CPU_OP(sum_squares, cadft_sum_squares_args);
+CADFT__CPU_OP(adamw, cadft_update_args);
+CADFT__CPU_OP(sgd, cadft_update_args);
+uint64_t cadft__cpu_sum_squares_work(const cadft_sum_squares_args *args);
+
 #endif

@@ -308,7 +308,7 @@ cadft__backward(cadft__run *run, cadft_array grad_logits, int64_t grad_stride)
     CADFT__TRY(head_grad(run, grad_logits, grad_stride, last < layers));
     for (int64_t l = first; l >= 0 && l >= last; l--) {
         cadft__layer layer = cadft__workspace_layer(run->workspace, l);
-        if (run->model->checkpointing)
+        if (run->model->options.checkpointing)
             CADFT__TRY(cadft__forward_layer(run, l, 1));
         CADFT__TRY(mlp_grad(run, l, &layer));
         CADFT__TRY(attention_grad(run, l, &layer));

@@ -7,9 +7,35 @@
 
 #include "backend/device.h"
 #include "common/error.h"
+#include "common/knobs.h"
 #include "model/transformer.h"
 
+#define I64(key, field, lo, hi, standard)                                      \
+    CADFT__I64(cadft__model_options, key, field, lo, hi, standard, NULL)
+
+static const cadft__knob list[] = {
+    I64(CADFT_MODEL_WEIGHT_DTYPE, weight_dtype, 0, CADFT_DTYPE_F32, 0),
+    I64(CADFT_MODEL_CHECKPOINTING, checkpointing, 0, 1, 0),
+};
+
+static const cadft__knobs knobs = {list, sizeof list / sizeof list[0]};
+
 /* ---------------------------------------------------------------- life */
+
+static void free_model(cadft__handle *handle)
+{
+    cadft_model *model = (cadft_model *)handle;
+    cadft_context *context = handle->context;
+    cadft__device_free(context, model->stream, model->workspace.base,
+                       model->workspace.bytes);
+    cadft__device_free(context, model->stream, model->rope.base,
+                       cadft__rope_bytes(model, model->rope.positions));
+    cadft__parameters_free(context, &model->parameters);
+    cadft__origin_free(context, &model->origin);
+    cadft__sequences_free(context, &model->sequences);
+    cadft__sequences_free(context, &model->incoming);
+    cadft__free(&context->memory, model, sizeof *model);
+}
 
 static int32_t
 create(cadft_context *context, cadft_model **out, cadft_error *error)
@@ -22,7 +48,8 @@ create(cadft_context *context, cadft_model **out, cadft_error *error)
     model = (cadft_model *)cadft__alloc(&context->memory, sizeof *model);
     if (!model)
         return cadft__fail(error, CADFT_E_NOMEM, "no memory for a model");
-    cadft__handle_init(&model->handle, context);
+    cadft__handle_init(&model->handle, context, free_model);
+    cadft__knobs_default(&knobs, &model->options);
     *out = model;
     return CADFT_OK;
 }
@@ -47,79 +74,39 @@ int32_t cadft_model_create(cadft_context *context,
 
 void cadft_model_destroy(cadft_model *model)
 {
-    int before = errno;
-    cadft_context *context;
-    if (!model)
-        return;
-    context = model->handle.context;
-    cadft__device_free(context, model->stream, model->workspace.base,
-                       model->workspace.bytes);
-    cadft__device_free(context, model->stream, model->rope.base,
-                       cadft__rope_bytes(model, model->rope.positions));
-    cadft__parameters_free(context, &model->parameters);
-    cadft__origin_free(context, &model->origin);
-    cadft__sequences_free(context, &model->sequences);
-    cadft__sequences_free(context, &model->incoming);
-    cadft__free(&context->memory, model, sizeof *model);
-    cadft__context_release(context);
-    errno = before;
+    cadft__handle_release(model ? &model->handle : NULL);
 }
 
 /* --------------------------------------------------------------- knobs */
 
-struct knob {
-    int32_t key;
-    const char *name;
-    int64_t smallest, largest, standard;
-};
-
-static const struct knob knobs[] = {
-    {CADFT_MODEL_WEIGHT_DTYPE, "weight_dtype", 0, CADFT_DTYPE_F32, 0},
-    {CADFT_MODEL_CHECKPOINTING, "checkpointing", 0, 1, 0},
-};
-
-enum { KNOBS = sizeof knobs / sizeof knobs[0] };
-
-static const struct knob *find(int32_t key)
+/* May the knob be set now? */
+static int32_t
+settable(const cadft_model *model, int32_t key, cadft_error *error)
 {
-    for (size_t i = 0; i < KNOBS; i++)
-        if (knobs[i].key == key)
-            return &knobs[i];
-    return NULL;
+    const cadft__knob *knob;
+    CADFT__TRY(cadft__knobs_find(&knobs, key, &knob, error));
+    if (key == CADFT_MODEL_WEIGHT_DTYPE && model->has_weights)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "weight_dtype cannot change: the model has "
+                           "weights");
+    if (key == CADFT_MODEL_CHECKPOINTING && model->phase == CADFT__FORWARD_DONE)
+        return cadft__fail(error, CADFT_E_PHASE,
+                           "checkpointing cannot change between forward and "
+                           "backward");
+    return CADFT_OK;
 }
 
 static int32_t
-set(cadft_model *model, int32_t key, int64_t value, cadft_error *error)
+set_i64(cadft_model *model, int32_t key, int64_t value, cadft_error *error)
 {
-    switch (key) {
-    case CADFT_MODEL_WEIGHT_DTYPE:
-        if (model->has_weights)
-            return cadft__fail(error, CADFT_E_PHASE,
-                               "weight_dtype cannot change: the model has "
-                               "weights");
-        if (value && value != CADFT_DTYPE_F32 && value != CADFT_DTYPE_BF16)
-            return cadft__fail(error, CADFT_E_ARG,
-                               "weight_dtype is %lld, expected 0 (stored), %d "
-                               "(float32) or %d (bfloat16)",
-                               (long long)value, CADFT_DTYPE_F32,
-                               CADFT_DTYPE_BF16);
-        model->weight_dtype = value;
-        return CADFT_OK;
-    case CADFT_MODEL_CHECKPOINTING:
-        if (model->phase == CADFT__FORWARD_DONE)
-            return cadft__fail(error, CADFT_E_PHASE,
-                               "checkpointing cannot change between forward "
-                               "and backward");
-        if (value != 0 && value != 1)
-            return cadft__fail(error, CADFT_E_ARG,
-                               "checkpointing is %lld, expected 0 or 1",
-                               (long long)value);
-        model->checkpointing = value;
-        return CADFT_OK;
-    default:
-        return cadft__fail(error, CADFT_E_KEY,
-                           "key %d is not a knob of the model", key);
-    }
+    CADFT__TRY(settable(model, key, error));
+    if (key == CADFT_MODEL_WEIGHT_DTYPE && value != 0 &&
+        value != CADFT_DTYPE_F32 && value != CADFT_DTYPE_BF16)
+        return cadft__fail(error, CADFT_E_ARG,
+                           "weight_dtype is %lld, expected 0 (stored), %d "
+                           "(float32) or %d (bfloat16)",
+                           (long long)value, CADFT_DTYPE_F32, CADFT_DTYPE_BF16);
+    return cadft__knobs_set_i64(&knobs, &model->options, key, value, error);
 }
 
 int32_t cadft_model_set_i64(cadft_model *model,
@@ -128,39 +115,43 @@ int32_t cadft_model_set_i64(cadft_model *model,
                             cadft_error *error)
 {
     CADFT__ENTER(model);
-    status = set(model, key, value, &call.error);
+    status = set_i64(model, key, value, &call.error);
     CADFT__LEAVE(model);
 }
 
-static int32_t
-parse(int32_t key, const char *value, int64_t *out, cadft_error *error)
+static int32_t parse_dtype(const char *value, int64_t *out, cadft_error *error)
 {
     static const struct {
-        int32_t key;
         const char *text;
         int64_t value;
     } texts[] = {
-        {CADFT_MODEL_WEIGHT_DTYPE, "stored", 0},
-        {CADFT_MODEL_WEIGHT_DTYPE, "float32", CADFT_DTYPE_F32},
-        {CADFT_MODEL_WEIGHT_DTYPE, "bfloat16", CADFT_DTYPE_BF16},
-        {CADFT_MODEL_CHECKPOINTING, "0", 0},
-        {CADFT_MODEL_CHECKPOINTING, "1", 1},
+        {"stored", 0},
+        {"float32", CADFT_DTYPE_F32},
+        {"bfloat16", CADFT_DTYPE_BF16},
     };
-    const struct knob *knob = find(key);
-    if (!knob)
-        return cadft__fail(error, CADFT_E_KEY,
-                           "key %d is not a knob of the model", key);
-    if (!value)
-        return cadft__fail(error, CADFT_E_NULL, "value is NULL");
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (texts[i].key == key && strcmp(texts[i].text, value) == 0) {
+        if (strcmp(texts[i].text, value) == 0) {
             *out = texts[i].value;
             return CADFT_OK;
         }
-    return cadft__fail(
-        error, CADFT_E_ARG, "%s is \"%.64s\", expected %s", knob->name, value,
-        key == CADFT_MODEL_WEIGHT_DTYPE ? "stored, float32 or bfloat16"
-                                        : "0 or 1");
+    return cadft__fail(error, CADFT_E_ARG,
+                       "weight_dtype is \"%.64s\", expected stored, float32 "
+                       "or bfloat16",
+                       value);
+}
+
+static int32_t
+set_str(cadft_model *model, int32_t key, const char *value, cadft_error *error)
+{
+    int64_t dtype = 0;
+    if (!value)
+        return cadft__fail(error, CADFT_E_NULL, "value is NULL");
+    if (key == CADFT_MODEL_WEIGHT_DTYPE) {
+        CADFT__TRY(parse_dtype(value, &dtype, error));
+        return set_i64(model, key, dtype, error);
+    }
+    CADFT__TRY(settable(model, key, error));
+    return cadft__knobs_set_str(&knobs, &model->options, key, value, error);
 }
 
 int32_t cadft_model_set_str(cadft_model *model,
@@ -168,11 +159,8 @@ int32_t cadft_model_set_str(cadft_model *model,
                             const char *value,
                             cadft_error *error)
 {
-    int64_t number = 0;
     CADFT__ENTER(model);
-    status = parse(key, value, &number, &call.error);
-    if (!status)
-        status = set(model, key, number, &call.error);
+    status = set_str(model, key, value, &call.error);
     CADFT__LEAVE(model);
 }
 
@@ -219,11 +207,11 @@ int32_t cadft_model_get_i64(cadft_model *model,
     CADFT__ENTER(model);
     if (!out)
         status = cadft__fail(&call.error, CADFT_E_NULL, "out is NULL");
-    else if (key == CADFT_MODEL_WEIGHT_DTYPE)
-        *out =
-            model->has_weights ? model->parameters.dtype : model->weight_dtype;
-    else if (key == CADFT_MODEL_CHECKPOINTING)
-        *out = model->checkpointing;
+    else if (key == CADFT_MODEL_WEIGHT_DTYPE && model->has_weights)
+        *out = model->parameters.dtype;
+    else if (key < CADFT_MODEL_PARAMETERS)
+        status = cadft__knobs_get_i64(&knobs, &model->options, key, out,
+                                      &call.error);
     else
         status = fact(model, key, out, &call.error);
     CADFT__LEAVE(model);
@@ -235,42 +223,29 @@ int32_t cadft_model_bounds(int32_t key,
                            int64_t *standard,
                            cadft_error *error)
 {
-    const struct knob *knob = find(key);
+    double low = 0, high = 0, middle = 0;
     cadft_error own;
     int32_t status = cadft__error_enter(error, &own);
-    if (status)
-        return status;
-    if (!knob)
-        return cadft__error_leave(
-            error, &own,
-            cadft__fail(&own, CADFT_E_KEY, "key %d is not a knob of the model",
-                        key));
-    if (smallest)
-        *smallest = knob->smallest;
-    if (largest)
-        *largest = knob->largest;
-    if (standard)
-        *standard = knob->standard;
-    return cadft__error_leave(error, &own, CADFT_OK);
+    if (!status)
+        status =
+            cadft__knobs_bounds(&knobs, key, NULL, &low, &high, &middle, &own);
+    if (!status && smallest)
+        *smallest = (int64_t)low;
+    if (!status && largest)
+        *largest = (int64_t)high;
+    if (!status && standard)
+        *standard = (int64_t)middle;
+    return cadft__error_leave(error, &own, status);
 }
 
 int32_t cadft_model_key(const char *name, int32_t *out, cadft_error *error)
 {
     cadft_error own;
     int32_t status = cadft__error_enter(error, &own);
-    if (status)
-        return status;
-    if (!name || !out)
-        status = cadft__fail(&own, CADFT_E_NULL, "%s is NULL",
-                             name ? "out" : "name");
-    for (size_t i = 0; !status && i < KNOBS; i++)
-        if (strcmp(knobs[i].name, name) == 0) {
-            *out = knobs[i].key;
-            return cadft__error_leave(error, &own, CADFT_OK);
-        }
+    if (!status && name && !out)
+        status = cadft__fail(&own, CADFT_E_NULL, "out is NULL");
     if (!status)
-        status = cadft__fail(&own, CADFT_E_KEY,
-                             "\"%.64s\" is not a knob of the model", name);
+        status = cadft__knobs_key(&knobs, name, out, &own);
     return cadft__error_leave(error, &own, status);
 }
 
@@ -301,7 +276,7 @@ cadft_model_load(cadft_model *model, const char *folder, cadft_error *error)
         status = cadft__fail(&call.error, CADFT_E_NULL, "folder is NULL");
     if (!status)
         status = cadft__weights_load(
-            model->handle.context, folder, (int32_t)model->weight_dtype,
+            model->handle.context, folder, (int32_t)model->options.weight_dtype,
             &model->config, &model->parameters, &model->origin, &call.error);
     if (!status)
         model->has_weights = 1;
@@ -320,7 +295,7 @@ int32_t cadft_model_init(cadft_model *model,
         status = cadft__fail(&call.error, CADFT_E_NULL, "config is NULL");
     if (!status)
         status = cadft__weights_init(model->handle.context, config, length,
-                                     seed, (int32_t)model->weight_dtype,
+                                     seed, (int32_t)model->options.weight_dtype,
                                      &model->config, &model->parameters,
                                      &model->origin, &call.error);
     if (!status)

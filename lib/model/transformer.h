@@ -18,15 +18,9 @@
 #include "cadft/model.h"
 #include "backend/handle.h"
 #include "backend/ops.h"
+#include "common/error.h"
 #include "common/tensor.h"
 #include "model/weights.h"
-
-#define CADFT__TRY(call)                                                       \
-    do {                                                                       \
-        int32_t try_status = (call);                                           \
-        if (try_status)                                                        \
-            return try_status;                                                 \
-    } while (0)
 
 /* ------------------------------------------------------------ sequences */
 
@@ -134,9 +128,13 @@ uint64_t cadft__rope_bytes(const cadft_model *model, int64_t positions);
 
 enum { CADFT__IDLE = 0, CADFT__FORWARD_DONE = 1 };
 
+typedef struct cadft__model_options {
+    int64_t weight_dtype, checkpointing;
+} cadft__model_options;
+
 struct cadft_model {
     cadft__handle handle;
-    int64_t weight_dtype, checkpointing; /* knobs */
+    cadft__model_options options;
     int32_t has_weights;
     int32_t phase;
     cadft__config config;

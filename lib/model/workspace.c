@@ -48,7 +48,7 @@ static sizes sizes_of(const cadft_model *model, const cadft__sequences *s)
         .i = c->intermediate,
         .layers = c->layers,
         .grad = !s->no_grad,
-        .keep = !s->no_grad && !model->checkpointing,
+        .keep = !s->no_grad && !model->options.checkpointing,
     };
 }
 

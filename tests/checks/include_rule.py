@@ -16,7 +16,7 @@ MAY = {
     "backend": {PUBLIC, "common"},
     "io": {PUBLIC, "common"},
     "loss": {PUBLIC, "common", "backend"},
-    "optimizer": {PUBLIC, "common", "backend"},
+    "optimizer": {PUBLIC, "common", "backend", "io"},
     "rewrite": {PUBLIC, "common", "backend"},
     "model": {PUBLIC, "common", "backend", "io"},
     "cpu": {"cadft/backend.h", "cadft/base.h", "common", "cpu/kernels"},

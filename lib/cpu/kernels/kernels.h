@@ -2,7 +2,8 @@
 /*
  * The per-ISA kernel table of the built-in CPU backend. Here the loss, one row
  * of logits in, its softmax statistics or its gradient out; and attention of
- * one block of queries. A model's other operations are in model.h.
+ * one block of queries. A model's other operations are in model.h, an
+ * optimizer's in update.h.
  *
  * Contract shared by every kernel:
  *  - plain pointers with the natural alignment of one element, nothing more;
@@ -22,6 +23,7 @@
 #include <stdint.h>
 
 #include "cpu/kernels/model.h"
+#include "cpu/kernels/update.h"
 
 /* Storage types. bf16 and f16 are held as uint16_t bit patterns. */
 enum { CADFTK_F32 = 0, CADFTK_BF16 = 1, CADFTK_F16 = 2, CADFTK_DTYPES = 3 };
@@ -261,6 +263,7 @@ typedef struct cadftk_table {
     cadftk_multiply_fn *multiply;
     cadftk_stream_fn *stream[2]; /* f32, bf16 */
     cadftk_model model;
+    cadftk_optimizer optimizer;
 } cadftk_table;
 
 /* Each exists only in a build that has the ISA; see cpu/isa.h. */

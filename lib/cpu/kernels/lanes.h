@@ -9,7 +9,7 @@
  *
  * Helpers, a, b, c of type vf unless said otherwise:
  *   vf_fma(a, b, c) = a*b + c    vf_fnma(a, b, c) = c - a*b
- *   vf_minus_abs(a) = -|a|
+ *   vf_minus_abs(a) = -|a|       vf_sqrt(a), rounded correctly
  *   vf_max(a, b)    = a > b ? a : b; a NaN in b comes through on every ISA
  *   vf_pow2(t)      the low nine bits of t's pattern moved into the exponent
  *   vf_any_gt(a, b) whether a > b in some lane
@@ -27,7 +27,8 @@
  * ones go to the first vf and the odd ones to the second, since that costs
  * one operation each instead of a shuffle and a shift.
  *   vf_from_bf16_pair(x, &even, &odd), vf_store_bf16_pair, vf_load_bf16,
- *   vf_load_f16, vf_store_f16
+ *   vf_store_bf16, vf_load_f16, vf_store_f16
+ *   (a NaN stored as bf16 may become anything; see update.c)
  *   vi_low_halves(even, odd), vi_high_halves: the lower or upper 16 bits of
  *   either, back in the order of a pair
  *
@@ -110,6 +111,14 @@ INLINE void vf_store_some(float *p, vf v, int64_t count)
         vf_store(x, v);
         memcpy(p, x, (size_t)count * sizeof *x);
     }
+}
+
+/* From element j on, of an array of float or bf16. */
+INLINE vf vf_load_typed(int dtype, const void *p, int64_t j, int64_t count)
+{
+    return dtype == CADFTK_F32
+               ? vf_load_some((const float *)p + j, count)
+               : vf_load_bf16_some((const uint16_t *)p + j, count);
 }
 
 /* Largest lane, NaN lanes aside. */

@@ -61,6 +61,11 @@ INLINE vf vf_div(vf x, vf y)
     return vf_pair(_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b));
 }
 
+INLINE vf vf_sqrt(vf x)
+{
+    return vf_pair(_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b));
+}
+
 INLINE vf vf_minus_abs(vf x)
 {
     const __m256 sign = _mm256_set1_ps(-0.0f);
@@ -314,6 +319,15 @@ INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
     vf e = vf_pair(bf16_round(even.a), bf16_round(even.b));
     vf o = vf_pair(bf16_round(odd.a), bf16_round(odd.b));
     vi_store(p, vi_high_halves(e, o));
+}
+
+INLINE void vf_store_bf16(uint16_t *p, vf x)
+{
+    __m256i a = _mm256_srli_epi32(_mm256_castps_si256(bf16_round(x.a)), 16);
+    __m256i b = _mm256_srli_epi32(_mm256_castps_si256(bf16_round(x.b)), 16);
+    /* packing works within 128 bits: a0 b0 a1 b1 */
+    a = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
+    _mm256_storeu_si256((__m256i *)(void *)p, a);
 }
 
 INLINE vf vf_load_f16(const uint16_t *p)

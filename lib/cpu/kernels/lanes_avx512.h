@@ -46,6 +46,11 @@ INLINE vf vf_div(vf x, vf y)
     return _mm512_div_ps(x, y);
 }
 
+INLINE vf vf_sqrt(vf x)
+{
+    return _mm512_sqrt_ps(x);
+}
+
 INLINE vf vf_minus_abs(vf x)
 {
     return _mm512_or_ps(x, _mm512_set1_ps(-0.0f));
@@ -233,6 +238,12 @@ INLINE vf bf16_round(__m512 v)
 INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
 {
     vi_store(p, vi_high_halves(bf16_round(even), bf16_round(odd)));
+}
+
+INLINE void vf_store_bf16(uint16_t *p, vf x)
+{
+    __m512i h = _mm512_srli_epi32(_mm512_castps_si512(bf16_round(x)), 16);
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(h));
 }
 
 INLINE vf vf_load_f16(const uint16_t *p)

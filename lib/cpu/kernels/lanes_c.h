@@ -92,6 +92,20 @@ INLINE vf vf_div(vf x, vf y)
     QUADS(vf, x.q[i] / y.q[i]);
 }
 
+/* Lane by lane: the generic vectors have no root. */
+INLINE f32x4 quad_sqrt(f32x4 x)
+{
+    f32x4 r;
+    for (int i = 0; i < 4; i++)
+        r[i] = x[i] < 0.0f ? (float)NAN : sqrtf(x[i]); /* leaves errno */
+    return r;
+}
+
+INLINE vf vf_sqrt(vf x)
+{
+    QUADS(vf, quad_sqrt(x.q[i]));
+}
+
 INLINE vf vf_minus_abs(vf x)
 {
     QUADS(vf, (f32x4)((u32x4)x.q[i] | 0x80000000u));
@@ -332,6 +346,12 @@ INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
         odd.q[i] = bf16_round(odd.q[i]);
     }
     vi_store(p, vi_high_halves(even, odd));
+}
+
+INLINE void vf_store_bf16(uint16_t *p, vf x)
+{
+    for (int i = 0; i < 4; i++)
+        quad_store_halves(p + 4 * i, (u32x4)bf16_round(x.q[i]) >> 16);
 }
 
 /* Four at a time what f16_to_float does. */

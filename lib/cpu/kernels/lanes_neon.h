@@ -64,6 +64,11 @@ INLINE vf vf_div(vf x, vf y)
     QUADS(vf, vdivq_f32(x.q[i], y.q[i]));
 }
 
+INLINE vf vf_sqrt(vf x)
+{
+    QUADS(vf, vsqrtq_f32(x.q[i]));
+}
+
 INLINE vf vf_minus_abs(vf x)
 {
     QUADS(vf, vnegq_f32(vabsq_f32(x.q[i])));
@@ -290,6 +295,14 @@ INLINE void vf_store_bf16_pair(uint16_t *p, vf even, vf odd)
     for (int i = 0; i < 4; i++)
         vst1q_u16(p + 8 * i,
                   high_halves(bf16_round(even.q[i]), bf16_round(odd.q[i])));
+}
+
+INLINE void vf_store_bf16(uint16_t *p, vf x)
+{
+    for (int i = 0; i < 4; i += 2)
+        vst1q_u16(p + 4 * i,
+                  vuzp2q_u16(vreinterpretq_u16_f32(bf16_round(x.q[i])),
+                             vreinterpretq_u16_f32(bf16_round(x.q[i + 1]))));
 }
 
 INLINE vf vf_load_f16(const uint16_t *p)

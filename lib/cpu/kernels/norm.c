@@ -25,13 +25,6 @@ INLINE void sum_product(lane_sum *s, vf x, vf y)
     s->hi = vd_fma(vd_hi(x), vd_hi(y), s->hi);
 }
 
-INLINE vf load_weight(int dtype, const void *weight, int64_t j, int64_t count)
-{
-    return dtype == CADFTK_F32
-               ? vf_load_some((const float *)weight + j, count)
-               : vf_load_bf16_some((const uint16_t *)weight + j, count);
-}
-
 /* Memory never idles: the first pass over a row fetches what the second will
  * write, and the second, which finds the row in the cache, the next row. */
 
@@ -76,7 +69,7 @@ INLINE void scale_step(int dtype,
                        int64_t count)
 {
     vf v = vf_mul(vf_load_some(x + j, count), inv);
-    v = vf_mul(v, load_weight(dtype, weight, j, count));
+    v = vf_mul(v, vf_load_typed(dtype, weight, j, count));
     vf_store_some(y + j, v, count);
 }
 
@@ -115,7 +108,7 @@ INLINE void dot_step(int dtype,
                      lane_sum *sum)
 {
     vf grad = vf_load_some(row->grad_y + base + j, count);
-    vf g = vf_mul(grad, load_weight(dtype, row->weight, j, count));
+    vf g = vf_mul(grad, vf_load_typed(dtype, row->weight, j, count));
     sum_product(sum, g, vf_load_some(row->x + base + j, count));
 }
 
@@ -145,7 +138,7 @@ INLINE void grad_step(int dtype,
 {
     vf x = vf_load_some(row->x + base + j, count);
     vf grad = vf_load_some(row->grad_y + base + j, count);
-    vf weight = load_weight(dtype, row->weight, j, count);
+    vf weight = vf_load_typed(dtype, row->weight, j, count);
     vf to = vf_load_some(row->grad_x + base + j, count);
     vf unit = vf_mul(x, inv);
     to = vf_fma(inv, vf_mul(grad, weight), to);

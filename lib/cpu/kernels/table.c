@@ -35,6 +35,11 @@ extern cadftk_widen_fn CADFTK_SYMBOL(cadftk_widen_bf16);
 extern cadftk_sum_rows_fn CADFTK_SYMBOL(cadftk_sum_rows);
 extern cadftk_fold_rows_fn CADFTK_SYMBOL(cadftk_fold_rows);
 
+#define SQUARES(suffix) CADFTK_SYMBOL(cadftk_sum_squares_##suffix)
+
+extern cadftk_update_fn CADFTK_SYMBOL(cadftk_adamw), CADFTK_SYMBOL(cadftk_sgd);
+extern cadftk_sum_squares_fn SQUARES(f32), SQUARES(bf16);
+
 const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
     .name = CADFTK_TEXT(CADFTK_ISA),
     .row_stats =
@@ -82,5 +87,11 @@ const cadftk_table CADFTK_SYMBOL(cadftk_table) = {
             .widen_bf16 = CADFTK_SYMBOL(cadftk_widen_bf16),
             .sum_rows = CADFTK_SYMBOL(cadftk_sum_rows),
             .fold_rows = CADFTK_SYMBOL(cadftk_fold_rows),
+        },
+    .optimizer =
+        {
+            .adamw = CADFTK_SYMBOL(cadftk_adamw),
+            .sgd = CADFTK_SYMBOL(cadftk_sgd),
+            .sum_squares = {SQUARES(f32), SQUARES(bf16)},
         },
 };
