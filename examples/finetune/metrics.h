@@ -68,8 +68,7 @@ int metrics_open(const char *folder,
 
 /* Append a step to both files. Steps ascend. A failed call may leave half a
  * line, which the next metrics_open cuts off. */
-int32_t
-metrics_append(metrics *m, const metrics_record *record, text_error *error);
+int metrics_append(metrics *m, const metrics_record *record, text_error *error);
 
 /* Have all that was appended on the disk. Before each checkpoint: a checkpoint
  * must not be ahead of its metrics. */
@@ -87,7 +86,7 @@ typedef struct metrics_table {
 } metrics_table;
 
 /* Read folder/metrics.csv. An unfinished last line is left out. */
-int32_t metrics_read(const char *folder, metrics_table *out, text_error *error);
+int metrics_read(const char *folder, metrics_table *out, text_error *error);
 void metrics_table_free(metrics_table *table);
 
 /* A record in which everything is 0 or, if it can be unknown, NaN. */

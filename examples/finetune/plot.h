@@ -21,8 +21,10 @@ typedef struct plot_run {
  * The file appears as a whole; an older one stays after a failure.
  * A failure is one of the picture only: gnuplot is not installed, or fails (the
  * sentence says which and what to do), another ending, no run (TEXT_INPUT). */
-int32_t
-plot_draw(const char *file, const plot_run *runs, size_t n, text_error *error);
+int plot_draw(const char *file,
+              const plot_run *runs,
+              size_t n,
+              text_error *error);
 
 /* finetune --plot FILE --from OUT...: draw what lies in folders. A folder with
  * metrics.csv is a run, named by its last part; of another one each subfolder

@@ -34,8 +34,7 @@ int summary_save(const char *folder,
                  text_error *error);
 
 /* Read it. That it is not there is TEXT_INPUT. */
-int32_t
-summary_load(const char *folder, summary_facts *facts, text_error *error);
+int summary_load(const char *folder, summary_facts *facts, text_error *error);
 
 /* A line of the table. */
 typedef struct summary_run {
@@ -54,8 +53,10 @@ int summary_read(const char *folder, summary_run *out, text_error *error);
 void summary_free(summary_run *run);
 
 /* The table of n runs: columns that no run has a value for are left out. */
-int32_t
-summary_print(FILE *to, const summary_run *runs, size_t n, text_error *error);
+int summary_print(FILE *to,
+                  const summary_run *runs,
+                  size_t n,
+                  text_error *error);
 
 /* summary_read and summary_print for the folders of n runs. */
 int summary_show(FILE *to,
