@@ -49,7 +49,7 @@ static int make(folder *f, text_error *error)
     }
 }
 
-int folder_open(const char *path, folder *f, text_error *error)
+int folder_open(const char *path, int lock, folder *f, text_error *error)
 {
     size_t n = strlen(path);
     *f = (folder){.fd = -1};
@@ -65,25 +65,23 @@ int folder_open(const char *path, folder *f, text_error *error)
     f->fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->fd < 0 || access(f->path, W_OK | X_OK) != 0)
         status = failed(f->path, error);
-    else if (flock(f->fd, LOCK_EX | LOCK_NB) != 0)
+    else if (lock && flock(f->fd, LOCK_EX | LOCK_NB) != 0)
         status = errno == EWOULDBLOCK
                      ? text_fail(error, TEXT_FAILED,
                                  "%s: another finetune is at work there",
                                  f->path)
                      : failed(f->path, error);
     if (status != TEXT_OK)
-        folder_close(f, 1);
+        folder_close(f);
     return status;
 }
 
-void folder_close(folder *f, int unused)
+void folder_close(folder *f)
 {
     if (f->fd >= 0)
         close(f->fd);
     f->fd = -1;
-    if (unused)
-        unmake(f);
-    f->made = 0;
+    unmake(f);
 }
 
 int folder_remove(const char *path, text_error *error)

@@ -11,14 +11,13 @@ typedef struct folder {
     int fd;   /* holds the lock; -1: not open */
 } folder;
 
-/* Make a folder if it is not there, with those around it, and lock it against
- * another process until it is closed. What cannot be written to is refused
- * here, before anything that takes long. */
-int folder_open(const char *path, folder *f, text_error *error);
+/* Make a folder if it is not there, with those around it, and with `lock` keep
+ * other processes that do the same out of it until it is closed. What cannot
+ * be written to is refused here, before anything that takes long. */
+int folder_open(const char *path, int lock, folder *f, text_error *error);
 
-/* Close it; with `unused` those folders go that were made and are empty.
- * Harmless twice. */
-void folder_close(folder *f, int unused);
+/* Close it. What was made and is still empty goes. Harmless twice. */
+void folder_close(folder *f);
 
 /* Remove a folder of files; that it is not there is no error. */
 int folder_remove(const char *path, text_error *error);

@@ -64,7 +64,7 @@ static int run(const options *o, int *signal_number, text_error *error)
     *signal_number = 0;
     if (o->n_from > 0)
         return plot_from(o->plot, o->from, (size_t)o->n_from, error);
-    int status = o->dry_run ? TEXT_OK : folder_open(o->out, &out, error);
+    int status = o->dry_run ? TEXT_OK : folder_open(o->out, 1, &out, error);
     if (status != TEXT_OK)
         return status;
     status = session_open(o, &s, error);
@@ -75,7 +75,7 @@ static int run(const options *o, int *signal_number, text_error *error)
         status = train(&s, &p, signal_number, error);
     }
     session_close(&s);
-    folder_close(&out, 1);
+    folder_close(&out);
     return status;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plan.h"
 
-#include <inttypes.h>
+#include <stdlib.h>
 
 #include "trainer.h"
 
@@ -16,12 +16,12 @@ typedef struct extent {
 /* An epoch's steps are enough: those after it are alike. */
 static int measure(const session *s, extent *x, text_error *error)
 {
-    const text_sample *samples[1024];
     int64_t batch = s->options->batch;
-    int status = TEXT_OK;
+    const text_sample **samples = calloc((size_t)batch, sizeof *samples);
+    int status = samples ? TEXT_OK
+                         : text_fail(error, TEXT_FAILED,
+                                     "out of memory for a step");
     *x = (extent){0};
-    if (batch > 1024)
-        return text_fail(error, TEXT_FAILED, "a dry run takes batches to 1024");
     for (; status == TEXT_OK && x->steps < s->steps; x->steps++) {
         packed_step p;
         size_t n = session_batch(s, x->steps);
@@ -43,6 +43,7 @@ static int measure(const session *s, extent *x, text_error *error)
             p.max_samples > x->sequences ? p.max_samples : x->sequences;
         pack_free(&p);
     }
+    free(samples);
     return status;
 }
 

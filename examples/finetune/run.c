@@ -55,7 +55,6 @@ static int begin(trainer *t, outputs *out, text_error *error)
              t->objective->name);
     t->facts.planned = s->steps;
     t->facts.weighted = t->objective->weighted;
-    out->saved = t->step > 0 ? t->step : -1;
     if (t->step == 0)
         status = measure_before(t, error);
     if (status == TEXT_OK)
@@ -169,7 +168,8 @@ static int stop(trainer *t, outputs *out, text_error *error)
 
 static int train(trainer *t, outputs *out, text_error *error)
 {
-    int status = begin(t, out, error);
+    out->saved = t->step > 0 ? t->step : -1;
+    int status = stop_asked() ? TEXT_OK : begin(t, out, error);
     while (status == TEXT_OK && t->step < t->session->steps && !stop_asked())
         status = one_step(t, out, error);
     if (status == TEXT_OK)
@@ -197,11 +197,10 @@ int run_objective(const session *s,
     trainer t = {.session = s};
     outputs out = {.metrics = NULL};
     *signal_number = 0;
-    int status = folder_open(path, &out.folder, error);
+    int status = folder_open(path, 0, &out.folder, error);
     if (status != TEXT_OK)
         return status;
     status = trainer_open(s, objective, path, &t, error);
-    int64_t first = t.step;
     if (status == TEXT_OK && is_finished(&t)) {
         fprintf(stderr, "finetune: %s: all %" PRId64 " steps were done\n", path,
                 s->steps);
@@ -212,7 +211,7 @@ int run_objective(const session *s,
         if (t.step < s->steps)
             *signal_number = stop_asked();
     }
-    folder_close(&out.folder, first == 0 && t.step == 0);
+    folder_close(&out.folder);
     trainer_close(&t);
     return status;
 }

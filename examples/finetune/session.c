@@ -146,15 +146,15 @@ static int read_data(session *s, int32_t vocab, text_error *error)
     int status = TEXT_OK;
     if (strcmp(name, "none") != 0)
         status = tokenizer_open(name, NULL, &t, error);
-    data_options how = {.tokenizer = t,
+    text_data_options how = {.tokenizer = t,
                         .format = o->format,
                         .bad_lines = o->bad_lines,
                         .max_tokens = (int32_t)s->max_length,
                         .vocab = vocab};
     if (status == TEXT_OK)
-        status = data_read(o->data, &how, &s->data, error);
+        status = text_data_read(o->data, &how, &s->data, error);
     if (status == TEXT_OK && o->eval_file)
-        status = data_read(o->eval_file, &how, &s->eval_data, error);
+        status = text_data_read(o->eval_file, &how, &s->eval_data, error);
     if (status == TEXT_OK && t) {
         tokenizer_info about = tokenizer_about(t);
         s->n_ends = 0;
@@ -282,8 +282,8 @@ void session_close(session *s)
 {
     free(s->train);
     free(s->held);
-    data_free(&s->data);
-    data_free(&s->eval_data);
+    text_data_free(&s->data);
+    text_data_free(&s->eval_data);
     cadft_context_destroy(s->context);
     *s = (session){.options = NULL};
 }
