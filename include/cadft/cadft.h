@@ -39,6 +39,7 @@
 #define CADFT_CADFT_H
 
 #include "cadft/base.h"
+#include "cadft/checkpoint.h"
 #include "cadft/loss.h"
 #include "cadft/model.h"
 #include "cadft/optimizer.h"

@@ -259,7 +259,7 @@ int32_t cadft__needs_weights(const cadft_model *model, cadft_error *error)
                              "the model has no weights: call load or init");
 }
 
-static int32_t needs_none(const cadft_model *model, cadft_error *error)
+int32_t cadft__needs_no_weights(const cadft_model *model, cadft_error *error)
 {
     return model->has_weights
                ? cadft__fail(error, CADFT_E_PHASE,
@@ -271,7 +271,7 @@ int32_t
 cadft_model_load(cadft_model *model, const char *folder, cadft_error *error)
 {
     CADFT__ENTER(model);
-    status = needs_none(model, &call.error);
+    status = cadft__needs_no_weights(model, &call.error);
     if (!status && !folder)
         status = cadft__fail(&call.error, CADFT_E_NULL, "folder is NULL");
     if (!status)
@@ -290,7 +290,7 @@ int32_t cadft_model_init(cadft_model *model,
                          cadft_error *error)
 {
     CADFT__ENTER(model);
-    status = needs_none(model, &call.error);
+    status = cadft__needs_no_weights(model, &call.error);
     if (!status && !config)
         status = cadft__fail(&call.error, CADFT_E_NULL, "config is NULL");
     if (!status)

@@ -160,6 +160,7 @@ struct cadft_model {
     return cadft__handle_leave(&(model)->handle, error, &call, status)
 
 int32_t cadft__needs_weights(const cadft_model *model, cadft_error *error);
+int32_t cadft__needs_no_weights(const cadft_model *model, cadft_error *error);
 
 /* Is the struct_size that the host has set that of a view to be filled? */
 int32_t cadft__model_view_check(const cadft_tensor *out,
