@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _DEFAULT_SOURCE /* flock */
 #include "folder.h"
 
 #include <dirent.h>
@@ -15,7 +16,7 @@ static int failed(const char *path, text_error *error)
     return text_fail(error, TEXT_FAILED, "%s: %s", path, strerror(errno));
 }
 
-static void unmake(folder *f)
+static void unmake(run_folder *f)
 {
     while (f->made > 0 && rmdir(f->path) == 0) {
         char *slash = strrchr(f->path, '/');
@@ -27,7 +28,7 @@ static void unmake(folder *f)
     f->made = 0;
 }
 
-static int make(folder *f, text_error *error)
+static int make(run_folder *f, text_error *error)
 {
     for (char *at = f->path + 1;; at++) {
         if (*at && *at != '/')
@@ -49,10 +50,10 @@ static int make(folder *f, text_error *error)
     }
 }
 
-int folder_open(const char *path, int lock, folder *f, text_error *error)
+int folder_open(const char *path, int lock, run_folder *f, text_error *error)
 {
     size_t n = strlen(path);
-    *f = (folder){.fd = -1};
+    *f = (run_folder){.fd = -1};
     while (n > 1 && path[n - 1] == '/')
         n--;
     if (n == 0 || n >= sizeof f->path)
@@ -76,7 +77,7 @@ int folder_open(const char *path, int lock, folder *f, text_error *error)
     return status;
 }
 
-void folder_close(folder *f)
+void folder_close(run_folder *f)
 {
     if (f->fd >= 0)
         close(f->fd);

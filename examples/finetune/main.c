@@ -60,7 +60,7 @@ static int run(const options *o, int *signal_number, text_error *error)
 {
     static paths p;
     session s;
-    folder out = {.fd = -1};
+    run_folder out = {.fd = -1};
     *signal_number = 0;
     if (o->n_from > 0)
         return plot_from(o->plot, o->from, (size_t)o->n_from, error);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 
 /* Files and lines of a run. */
 typedef struct outputs {
-    folder folder;
+    run_folder folder;
     metrics *metrics;
     progress progress;
     int64_t saved; /* step of the last checkpoint; -1: none yet */

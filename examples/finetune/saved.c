@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _POSIX_C_SOURCE 200809L
 /* What the host keeps in a checkpoint, as JSON: the settings and the data
  * that the results depend on, so that a run is not continued with others, and
  * what was counted and measured so far. The order of the samples needs
