@@ -49,12 +49,12 @@
 #include "cadft/base.h"
 #include "cadft/loss.h"
 #include "cadft/model.h"
+#include "cadft/optimizer.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef struct cadft_optimizer cadft_optimizer;
 typedef struct cadft_rewrite cadft_rewrite;
 
 /** A checkpoint and the parts that go in or come out. Any part may be NULL;

@@ -8,11 +8,18 @@
 #include "cadft/checkpoint.h"
 #include "io/save.h"
 
-/* Parts, in the order in which they are loaded. */
-enum { CADFT__PART_MODEL, CADFT__PART_LOSS, CADFT__PART_HOST, CADFT__PARTS };
+/* Parts, in the order in which they are loaded. The last two need not be put
+ * back when a later one is refused. */
+enum {
+    CADFT__PART_MODEL = 0,
+    CADFT__PART_LOSS = 1,
+    CADFT__PART_OPTIMIZER = 2,
+    CADFT__PART_HOST = 3,
+    CADFT__PARTS = 4
+};
 
 /* Files of the parts, and the manifest behind them. */
-enum { CADFT__PART_FILES = 4, CADFT__CHECKPOINT_FILES = CADFT__PART_FILES + 1 };
+enum { CADFT__PART_FILES = 5, CADFT__CHECKPOINT_FILES = CADFT__PART_FILES + 1 };
 extern const char *const cadft__checkpoint_files[CADFT__CHECKPOINT_FILES];
 
 typedef struct cadft__part {
@@ -105,7 +112,7 @@ int32_t cadft__checkpoint_in(cadft_context *context,
 /* Enter the handles of the parts that are used through internal functions;
  * after CADFT_OK leave them. (The others are entered by each call on them.) */
 typedef struct cadft__entered {
-    cadft__call model;
+    cadft__call model, optimizer;
 } cadft__entered;
 
 int32_t cadft__parts_enter(const cadft_checkpoint *checkpoint,

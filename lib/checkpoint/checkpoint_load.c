@@ -5,6 +5,7 @@
 #include "checkpoint/checkpoint.h"
 #include "common/error.h"
 #include "model/model_saved.h"
+#include "optimizer/saved.h"
 
 struct loading {
     cadft_context *context;
@@ -26,6 +27,8 @@ static int is_wanted(const struct loading *l, int32_t part)
         return l->checkpoint->model != NULL;
     case CADFT__PART_LOSS:
         return l->checkpoint->loss != NULL;
+    case CADFT__PART_OPTIMIZER:
+        return l->checkpoint->optimizer != NULL;
     default:
         return l->host != NULL;
     }
@@ -83,7 +86,7 @@ static int32_t read_parts(struct loading *l, cadft_error *error)
             continue;
         status = cadft__manifest_verify(&l->context->memory, &l->manifest,
                                         &l->folder, p, error);
-        if (!status && p != CADFT__PART_MODEL)
+        if (!status && (p == CADFT__PART_LOSS || p == CADFT__PART_HOST))
             status = read_state(l, p, error);
     }
     return status;
@@ -108,6 +111,9 @@ static int32_t apply(struct loading *l, int32_t part, cadft_error *error)
     case CADFT__PART_MODEL:
         return cadft__model_read(l->checkpoint->model, &l->folder, l->path,
                                  error);
+    case CADFT__PART_OPTIMIZER:
+        return cadft__optimizer_read(l->checkpoint->optimizer, &l->folder,
+                                     error);
     case CADFT__PART_HOST:
         memcpy(l->host, l->fresh[part].data, l->fresh[part].size - 1);
         return CADFT_OK;

@@ -11,6 +11,7 @@
 #include "io/entries.h"
 #include "io/others.h"
 #include "model/model_saved.h"
+#include "optimizer/saved.h"
 
 struct saving {
     cadft_context *context;
@@ -106,12 +107,15 @@ write_parts(struct saving *s, cadft__save *save, cadft_error *error)
     s->manifest.step = c->step;
     has[CADFT__PART_MODEL] = c->model != NULL;
     has[CADFT__PART_LOSS] = c->loss != NULL;
+    has[CADFT__PART_OPTIMIZER] = c->optimizer != NULL;
     has[CADFT__PART_HOST] = c->host != NULL;
     if (c->model)
         status = cadft__model_write(c->model, save, error);
     if (c->loss && !status)
         status = cadft__save_text(save, "loss.state", s->loss.data,
                                   s->loss.size, error);
+    if (c->optimizer && !status)
+        status = cadft__optimizer_write(c->optimizer, save, error);
     if (c->host && !status)
         status =
             cadft__save_text(save, "host.state", c->host, c->host_bytes, error);

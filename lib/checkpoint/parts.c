@@ -48,28 +48,43 @@ int32_t cadft__checkpoint_in(cadft_context *context,
                            (long long)out->step);
     status = check_context(context, out->model, "model", error);
     if (!status)
+        status = check_context(context, out->optimizer, "optimizer", error);
+    if (!status)
         status = check_context(context, out->loss, "loss", error);
     return status;
 }
 
 /* ---------------------------------------------------------------- handles */
 
+static void leave(void *part, cadft__call *call)
+{
+    if (part)
+        cadft__handle_leave((cadft__handle *)part, NULL, call, CADFT_OK);
+}
+
 int32_t cadft__parts_enter(const cadft_checkpoint *checkpoint,
                            cadft__entered *calls,
                            cadft_error *error)
 {
-    if (!checkpoint->model)
-        return CADFT_OK;
-    return cadft__handle_enter((cadft__handle *)checkpoint->model, "model",
-                               error, &calls->model);
+    cadft__handle *model = (cadft__handle *)checkpoint->model;
+    cadft__handle *optimizer = (cadft__handle *)checkpoint->optimizer;
+    int32_t status = CADFT_OK;
+    if (model)
+        status = cadft__handle_enter(model, "model", error, &calls->model);
+    if (status || !optimizer)
+        return status;
+    status =
+        cadft__handle_enter(optimizer, "optimizer", error, &calls->optimizer);
+    if (status)
+        leave(model, &calls->model);
+    return status;
 }
 
 void cadft__parts_leave(const cadft_checkpoint *checkpoint,
                         cadft__entered *calls)
 {
-    if (checkpoint->model)
-        cadft__handle_leave((cadft__handle *)checkpoint->model, NULL,
-                            &calls->model, CADFT_OK);
+    leave(checkpoint->model, &calls->model);
+    leave(checkpoint->optimizer, &calls->optimizer);
 }
 
 /* ----------------------------------------------------------------- states */

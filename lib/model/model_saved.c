@@ -46,9 +46,10 @@ int32_t cadft__model_read(cadft_model *model,
 {
     int32_t status = cadft__needs_no_weights(model, error);
     if (!status)
-        status = cadft__weights_read(
-            model->handle.context, folder, path, (int32_t)model->weight_dtype,
-            &model->config, &model->parameters, &model->origin, error);
+        status = cadft__weights_read(model->handle.context, folder, path,
+                                     (int32_t)model->options.weight_dtype,
+                                     &model->config, &model->parameters,
+                                     &model->origin, error);
     if (!status)
         model->has_weights = 1;
     return status;
