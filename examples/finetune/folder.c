@@ -67,11 +67,11 @@ int folder_open(const char *path, int lock, run_folder *f, text_error *error)
     if (f->fd < 0 || access(f->path, W_OK | X_OK) != 0)
         status = failed(f->path, error);
     else if (lock && flock(f->fd, LOCK_EX | LOCK_NB) != 0)
-        status = errno == EWOULDBLOCK
-                     ? text_fail(error, TEXT_FAILED,
-                                 "%s: another finetune is at work there",
-                                 f->path)
-                     : failed(f->path, error);
+        status =
+            errno == EWOULDBLOCK
+                ? text_fail(error, TEXT_FAILED,
+                            "%s: another finetune is at work there", f->path)
+                : failed(f->path, error);
     if (status != TEXT_OK)
         folder_close(f);
     return status;

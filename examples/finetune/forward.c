@@ -50,6 +50,14 @@ int forward(cadft_model *model,
     return checked(status, &e, error);
 }
 
+int observe(cadft_loss *loss, const views *v, text_error *error)
+{
+    cadft_error e = {.struct_size = sizeof e};
+    int64_t number;
+    return checked(cadft_loss_observe(loss, &v->loss, NULL, &number, &e), &e,
+                   error);
+}
+
 int backward(cadft_model *model,
              cadft_loss *loss,
              int64_t observed,
@@ -57,8 +65,7 @@ int backward(cadft_model *model,
              text_error *error)
 {
     cadft_error e = {.struct_size = sizeof e};
-    int32_t status =
-        cadft_loss_grad(loss, observed, &v->loss, &v->logits, &e);
+    int32_t status = cadft_loss_grad(loss, observed, &v->loss, &v->logits, &e);
     if (status == CADFT_OK)
         status = cadft_model_backward(model, &v->logits, &e);
     return checked(status, &e, error);

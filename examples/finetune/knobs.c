@@ -105,8 +105,8 @@ int knobs_check(cadft_context *context, const knobs *k, text_error *error)
     int32_t due;
     int status = checked(cadft_loss_create(context, &loss, &e), &e, error);
     if (status == TEXT_OK)
-        status = checked(cadft_optimizer_create(context, &optimizer, &e), &e,
-                         error);
+        status =
+            checked(cadft_optimizer_create(context, &optimizer, &e), &e, error);
     if (status == TEXT_OK)
         status =
             checked(cadft_rewrite_create(context, 1, &rewrite, &e), &e, error);
@@ -119,7 +119,8 @@ int knobs_check(cadft_context *context, const knobs *k, text_error *error)
     if (status == TEXT_OK)
         status = checked(cadft_loss_begin(loss, 1, &e), &e, error);
     if (status == TEXT_OK)
-        status = checked(cadft_optimizer_lr(optimizer, 0, &rate, &e), &e, error);
+        status =
+            checked(cadft_optimizer_lr(optimizer, 0, &rate, &e), &e, error);
     if (status == TEXT_OK)
         status = checked(cadft_rewrite_due(rewrite, 0, &due, &e), &e, error);
     cadft_loss_destroy(loss);

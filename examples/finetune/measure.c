@@ -15,8 +15,7 @@ static int observe_all(trainer *t,
     for (size_t i = 0; i < p->n && status == TEXT_OK; i++) {
         status = forward(t->model, &p->micro[i], 1, &v, error);
         if (status == TEXT_OK)
-            status = checked(
-                cadft_loss_observe(loss, &v.loss, NULL, NULL, &e), &e, error);
+            status = observe(loss, &v, error);
     }
     if (status == TEXT_OK)
         status = checked(cadft_loss_weigh(loss, &e), &e, error);
@@ -59,9 +58,9 @@ static int moment_loss(const trainer *t, cadft_loss **out, text_error *error)
     cadft_error e = {.struct_size = sizeof e};
     int status = trainer_loss(t, out, error);
     if (status == TEXT_OK)
-        status = checked(cadft_loss_set_i64(*out, CADFT_LOSS_SCOPE,
-                                            CADFT_SCOPE_EXACT, &e),
-                         &e, error);
+        status = checked(
+            cadft_loss_set_i64(*out, CADFT_LOSS_SCOPE, CADFT_SCOPE_EXACT, &e),
+            &e, error);
     if (status == TEXT_OK)
         status = checked(cadft_loss_set_i64(*out, CADFT_LOSS_REDUCTION,
                                             CADFT_REDUCTION_SAMPLE_MEAN, &e),
@@ -107,13 +106,13 @@ static int add_square(trainer *t,
     if (status == TEXT_OK)
         status = backward(t->model, loss, i, &v, error);
     if (status == TEXT_OK)
-        status = checked(cadft_optimizer_norm(t->optimizer, &square, &e), &e,
-                         error);
+        status =
+            checked(cadft_optimizer_norm(t->optimizer, &square, &e), &e, error);
     if (status == TEXT_OK)
-        status = checked(cadft_optimizer_get_f64(
-                             t->optimizer, CADFT_OPTIMIZER_GRAD_SCALE, &scale,
-                             &e),
-                         &e, error);
+        status =
+            checked(cadft_optimizer_get_f64(
+                        t->optimizer, CADFT_OPTIMIZER_GRAD_SCALE, &scale, &e),
+                    &e, error);
     *sum += square / (scale * scale);
     return status;
 }
@@ -128,13 +127,11 @@ static int moment_of(trainer *t,
     cadft_error e = {.struct_size = sizeof e};
     double sum = 0;
     views v;
-    int status =
-        checked(cadft_loss_begin(loss, (int64_t)n, &e), &e, error);
+    int status = checked(cadft_loss_begin(loss, (int64_t)n, &e), &e, error);
     for (size_t i = 0; i < n && status == TEXT_OK; i++) {
         status = forward(t->model, &alone[i].micro[0], 1, &v, error);
         if (status == TEXT_OK)
-            status = checked(
-                cadft_loss_observe(loss, &v.loss, NULL, NULL, &e), &e, error);
+            status = observe(loss, &v, error);
     }
     if (status == TEXT_OK)
         status = checked(cadft_loss_weigh(loss, &e), &e, error);

@@ -81,8 +81,8 @@ static const struct argp_option table[] = {
     {"epochs", OPT_EPOCHS, "X", 0, "(1)", 3},
     {"steps", OPT_STEPS, "N", 0, "Optimizer steps, instead of epochs", 3},
     {"batch", OPT_BATCH, "N", 0, "Samples of an optimizer step (16)", 3},
-    {"micro-tokens", OPT_MICRO_TOKENS, "N", 0,
-     "Tokens of a micro-batch (2048)", 3},
+    {"micro-tokens", OPT_MICRO_TOKENS, "N", 0, "Tokens of a micro-batch (2048)",
+     3},
     {"lr", OPT_LR, "X", 0, "Learning rate (5e-5)", 3},
     {"warmup", OPT_WARMUP, "X", 0, "Share of the steps (0.1)", 3},
     {"schedule", OPT_SCHEDULE, "constant|linear|cosine", 0, "(cosine)", 3},
@@ -203,11 +203,11 @@ static void take_number(const field *f,
     char *end, *at = (char *)o + f->offset;
     errno = 0;
     double value = strtod(text, &end);
-    if (end == text || *end || errno || !(value >= f->low) ||
-        value > f->high || (f->type == WHOLE && value != floor(value)))
+    if (end == text || *end || errno || !(value >= f->low) || value > f->high ||
+        (f->type == WHOLE && value != floor(value)))
         argp_error(state, "--%s %s: expected a %snumber from %.15g to %.15g",
-                   option_name(f->key), text,
-                   f->type == WHOLE ? "whole " : "", f->low, f->high);
+                   option_name(f->key), text, f->type == WHOLE ? "whole " : "",
+                   f->low, f->high);
     if (f->type == WHOLE)
         *(int64_t *)(void *)at = (int64_t)value;
     else
@@ -253,13 +253,15 @@ static void take_setting(const char *text, options *o, struct argp_state *state)
     const char *dot = strchr(text, '.'), *equal = strchr(text, '=');
     int noun = 0;
     if (dot && equal && dot < equal)
-        while (noun < NOUNS && (strlen(nouns[noun]) != (size_t)(dot - text) ||
-                                strncmp(nouns[noun], text, strlen(nouns[noun]))))
+        while (noun < NOUNS &&
+               (strlen(nouns[noun]) != (size_t)(dot - text) ||
+                strncmp(nouns[noun], text, strlen(nouns[noun]))))
             noun++;
     size_t length = dot && equal > dot ? (size_t)(equal - dot) - 1 : 0;
     if (length == 0 || length >= sizeof o->settings->name || noun == NOUNS)
-        argp_error(state, "--set %s: expected NOUN.KEY=VALUE with loss, "
-                          "optimizer, rewrite or model for NOUN",
+        argp_error(state,
+                   "--set %s: expected NOUN.KEY=VALUE with loss, "
+                   "optimizer, rewrite or model for NOUN",
                    text);
     for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
         if (reserved[i].noun == noun && strlen(reserved[i].name) == length &&
@@ -292,8 +294,9 @@ static void take_objective(const char *name,
         strcpy(x->token, "dft");
     }
     if (strcmp(x->token, "host") == 0)
-        argp_error(state, "--objective %s: host is for programs that bring "
-                          "their own coefficient",
+        argp_error(state,
+                   "--objective %s: host is for programs that bring "
+                   "their own coefficient",
                    all);
     for (int i = 0; i + 1 < o->n_objectives; i++)
         if (strcmp(o->objectives[i].name, x->name) == 0)
@@ -320,10 +323,8 @@ static const char *dtype_of(const char *text)
                                        : text;
 }
 
-static int take_short_form(int key,
-                           const char *text,
-                           options *o,
-                           struct argp_state *state)
+static int
+take_short_form(int key, const char *text, options *o, struct argp_state *state)
 {
     for (size_t i = 0; i < sizeof short_forms / sizeof *short_forms; i++) {
         if (short_forms[i].key != key)
@@ -428,9 +429,8 @@ static error_t take(int key, char *text, struct argp_state *state)
 
 void options_parse(int argc, char **argv, options *o)
 {
-    static const struct argp parser = {.options = table,
-                                       .parser = take,
-                                       .doc = before_options};
+    static const struct argp parser = {
+        .options = table, .parser = take, .doc = before_options};
     *o = (options){.epochs = 1,
                    .eval_share = 0.05,
                    .batch = 16,

@@ -18,9 +18,9 @@ static int measure(const session *s, extent *x, text_error *error)
 {
     int64_t batch = s->options->batch;
     const text_sample **samples = calloc((size_t)batch, sizeof *samples);
-    int status = samples ? TEXT_OK
-                         : text_fail(error, TEXT_FAILED,
-                                     "out of memory for a step");
+    int status =
+        samples ? TEXT_OK
+                : text_fail(error, TEXT_FAILED, "out of memory for a step");
     *x = (extent){0};
     for (; status == TEXT_OK && x->steps < s->steps; x->steps++) {
         packed_step p;
@@ -28,8 +28,8 @@ static int measure(const session *s, extent *x, text_error *error)
         if ((x->steps + 1) * batch > (int64_t)s->n_train && x->steps > 0)
             break;
         for (size_t i = 0; i < n; i++)
-            samples[i] = s->train[session_sample(s, x->steps * batch +
-                                                        (int64_t)i)];
+            samples[i] =
+                s->train[session_sample(s, x->steps * batch + (int64_t)i)];
         status = pack_step(samples, n, s->options->micro_tokens, &p, error);
         if (status != TEXT_OK)
             break;
@@ -37,8 +37,8 @@ static int measure(const session *s, extent *x, text_error *error)
         for (size_t i = 0; i < p.n; i++)
             x->tokens += p.micro[i].rows;
         x->rows = p.max_rows > x->rows ? p.max_rows : x->rows;
-        x->logit_rows = p.max_logit_rows > x->logit_rows ? p.max_logit_rows
-                                                         : x->logit_rows;
+        x->logit_rows =
+            p.max_logit_rows > x->logit_rows ? p.max_logit_rows : x->logit_rows;
         x->sequences =
             p.max_samples > x->sequences ? p.max_samples : x->sequences;
         pack_free(&p);
@@ -71,14 +71,12 @@ static int64_t data_bytes(const session *s)
 static int32_t trainable(cadft_model *model, int64_t *elements, cadft_error *e)
 {
     int64_t n = 0;
-    int32_t status =
-        cadft_model_get_i64(model, CADFT_MODEL_PARAMETERS, &n, e);
+    int32_t status = cadft_model_get_i64(model, CADFT_MODEL_PARAMETERS, &n, e);
     *elements = 0;
     for (int64_t i = 0; i < n && status == CADFT_OK; i++) {
         cadft_tensor value = {.struct_size = sizeof value};
         int32_t is = 0;
-        status =
-            cadft_model_parameter(model, i, NULL, &value, NULL, &is, e);
+        status = cadft_model_parameter(model, i, NULL, &value, NULL, &is, e);
         int64_t size = status == CADFT_OK && is;
         for (int32_t d = 0; d < value.ndim && size; d++)
             size *= value.shape[d];
@@ -122,8 +120,7 @@ static int show_memory(trainer *t, const extent *x, FILE *to, text_error *error)
     bytes(to, "activations", activations);
     bytes(to, "  of them logits", 4 * vocab * x->logit_rows);
     bytes(to, "data", data);
-    bytes(to, "together",
-          weights + 4 * elements + state + activations + data);
+    bytes(to, "together", weights + 4 * elements + state + activations + data);
     return TEXT_OK;
 }
 
@@ -134,8 +131,8 @@ static void show_data(const session *s, const extent *x, FILE *to)
     line(to, "samples to train on", (double)s->n_train, "");
     line(to, "samples held out", (double)s->n_held, "");
     line(to, "lines skipped", (double)(s->data.n_bad + s->eval_data.n_bad), "");
-    line(to, "samples too long",
-         (double)(s->data.n_long + s->eval_data.n_long), "");
+    line(to, "samples too long", (double)(s->data.n_long + s->eval_data.n_long),
+         "");
     line(to, "tokens of a step", (double)x->tokens / (double)x->steps, "");
     fprintf(to, "run%s\n", o->n_objectives > 1 ? " of each objective" : "");
     line(to, "steps", (double)s->steps, "");

@@ -12,13 +12,13 @@ enum { ROOM = 64 };
 /* Prompts that are continued together. */
 typedef struct answers {
     size_t n;
-    int64_t *ids;      /* [n] picks */
-    int32_t *prompts;  /* packed */
-    int32_t *bounds;   /* [n + 1] of the prompts */
-    int32_t *limits;   /* [n] tokens of an answer at most */
-    double *logprobs;  /* [n] sums */
-    int64_t *lengths;  /* [n] of the answers */
-    int32_t *tokens;   /* [n, longest] the answers */
+    int64_t *ids;     /* [n] picks */
+    int32_t *prompts; /* packed */
+    int32_t *bounds;  /* [n + 1] of the prompts */
+    int32_t *limits;  /* [n] tokens of an answer at most */
+    double *logprobs; /* [n] sums */
+    int64_t *lengths; /* [n] of the answers */
+    int32_t *tokens;  /* [n, longest] the answers */
     int64_t longest;
 } answers;
 
@@ -64,19 +64,15 @@ static int answers_alloc(answers *a, int64_t prompt_tokens, text_error *error)
 }
 
 /* As many of the picks as a micro-batch has room for, prompts and answers. */
-static int answers_begin(const trainer *t,
-                         int64_t *ids,
-                         size_t n,
-                         answers *a,
-                         text_error *error)
+static int answers_begin(
+    const trainer *t, int64_t *ids, size_t n, answers *a, text_error *error)
 {
     cadft_error e = {.struct_size = sizeof e};
     int64_t most = 0, used = 0, prompts = 0;
     *a = (answers){.ids = ids};
-    int status = checked(cadft_rewrite_get_i64(t->rewrite,
-                                               CADFT_REWRITE_MAX_LENGTH, &most,
-                                               &e),
-                         &e, error);
+    int status = checked(
+        cadft_rewrite_get_i64(t->rewrite, CADFT_REWRITE_MAX_LENGTH, &most, &e),
+        &e, error);
     if (status != TEXT_OK)
         return status;
     for (; a->n < n; a->n++) {
@@ -127,9 +123,8 @@ static int generate(trainer *t, answers *a, text_error *error)
                                 .step = t->step,
                                 .on_token = on_token,
                                 .user = a};
-    int32_t status =
-        cadft_tensor_init(&tokens, sizeof tokens, a->prompts, CADFT_DTYPE_I32,
-                          1, &rows, NULL, &e);
+    int32_t status = cadft_tensor_init(&tokens, sizeof tokens, a->prompts,
+                                       CADFT_DTYPE_I32, 1, &rows, NULL, &e);
     if (status == CADFT_OK)
         status = cadft_tensor_init(&cu_seqlens, sizeof cu_seqlens, a->bounds,
                                    CADFT_DTYPE_I32, 1, &bounds, NULL, &e);
@@ -140,8 +135,8 @@ static int generate(trainer *t, answers *a, text_error *error)
         status = cadft_rewrite_get_f64(t->rewrite, CADFT_REWRITE_TOP_P,
                                        &desc.top_p, &e);
     if (status == CADFT_OK)
-        status = cadft_model_generate(t->model, &desc, a->tokens, a->lengths,
-                                      &e);
+        status =
+            cadft_model_generate(t->model, &desc, a->tokens, a->lengths, &e);
     return checked(status, &e, error);
 }
 
@@ -153,9 +148,8 @@ static int take_target(trainer *t, int64_t id, text_error *error)
     int64_t n = 0;
     const text_sample *old = t->session->train[id];
     text_sample made;
-    int status =
-        checked(cadft_rewrite_target(t->rewrite, id, &tokens, &n, &e), &e,
-                error);
+    int status = checked(cadft_rewrite_target(t->rewrite, id, &tokens, &n, &e),
+                         &e, error);
     if (status != TEXT_OK || !tokens)
         return status;
     status = sample_make(old->tokens, (size_t)old->n_prompt, tokens, (size_t)n,
@@ -185,15 +179,14 @@ static int commit(trainer *t, const answers *a, size_t i, text_error *error)
     int64_t n = a->lengths[i];
     int32_t rejected = 0;
     cadft_rewrite_result result = {.struct_size = sizeof result,
-                                   .ended =
-                                       is_end(t->session, tokens[n - 1]),
+                                   .ended = is_end(t->session, tokens[n - 1]),
                                    .tokens = tokens,
                                    .n_tokens = n,
                                    .c_new = -a->logprobs[i] / (double)n,
                                    .c_old = NAN};
     int status = checked(
-        cadft_rewrite_commit(t->rewrite, a->ids[i], &result, &rejected, &e),
-        &e, error);
+        cadft_rewrite_commit(t->rewrite, a->ids[i], &result, &rejected, &e), &e,
+        error);
     return status == TEXT_OK && !rejected ? take_target(t, a->ids[i], error)
                                           : status;
 }
@@ -215,8 +208,8 @@ static int answer(trainer *t, int64_t *ids, size_t n, text_error *error)
 }
 
 /* Leave those out that cannot be rewritten; returns how many stay. */
-static size_t reject_some(trainer *t, int64_t *ids, size_t n, int32_t *status,
-                          cadft_error *e)
+static size_t
+reject_some(trainer *t, int64_t *ids, size_t n, int32_t *status, cadft_error *e)
 {
     size_t stay = 0;
     for (size_t i = 0; i < n && *status == CADFT_OK; i++) {
@@ -235,8 +228,7 @@ int rewriting_due(trainer *t, text_error *error)
     size_t n = 0;
     if (!t->rewrite || t->step == 0)
         return TEXT_OK;
-    int32_t status =
-        cadft_rewrite_select(t->rewrite, t->step, NULL, 0, &n, &e);
+    int32_t status = cadft_rewrite_select(t->rewrite, t->step, NULL, 0, &n, &e);
     if (status == CADFT_E_SPACE)
         status = CADFT_OK;
     if (status != CADFT_OK || n == 0)

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _POSIX_C_SOURCE 200809L
 /* What the host keeps in a checkpoint, as JSON: the settings and the data
  * that the results depend on, so that a run is not continued with others, and
  * what was counted and measured so far. The order of the samples needs
@@ -20,8 +19,7 @@ enum { FORMAT = 1 };
 
 /* ---------------------------------------------------------------- settings */
 
-static void
-put(json_t *to, const char *name, const char *format, int64_t value)
+static void put(json_t *to, const char *name, const char *format, int64_t value)
 {
     char text[32];
     snprintf(text, sizeof text, format, value);
@@ -47,8 +45,8 @@ static void put_knobs(json_t *to, const trainer *t)
         /* It changes memory and time only. */
         if (s->noun == NOUN_MODEL && strcmp(s->name, "checkpointing") == 0)
             continue;
-        if (s->noun == NOUN_REWRITE && !trainer_rewrites(t->session,
-                                                         t->objective))
+        if (s->noun == NOUN_REWRITE &&
+            !trainer_rewrites(t->session, t->objective))
             continue;
         snprintf(name, sizeof name, "%s.%s", noun_name(s->noun), s->name);
         put_value(to, name, s->value);
@@ -107,16 +105,17 @@ static int compare_settings(const trainer *t,
     const char *name;
     json_t *value;
     int status = TEXT_OK;
-    json_object_foreach (now, name, value) {
+    json_object_foreach(now, name, value)
+    {
         const char *a = json_string_value(json_object_get(then, name));
         const char *b = json_string_value(value);
         if (status == TEXT_OK && (!a || !b || strcmp(a, b) != 0))
             status = differs(t, step, name, a, b, error);
     }
-    json_object_foreach ((json_t *)then, name, value)
-        if (status == TEXT_OK && !json_object_get(now, name))
-            status = differs(t, step, name, json_string_value(value), NULL,
-                             error);
+    json_object_foreach((json_t *)then, name,
+                        value) if (status == TEXT_OK &&
+                                   !json_object_get(now, name)) status =
+        differs(t, step, name, json_string_value(value), NULL, error);
     json_decref(now);
     return status;
 }
@@ -127,14 +126,12 @@ static int compare_settings(const trainer *t,
  * computed again. */
 static size_t facts_of(trainer *t, const char *const **names, double *out[])
 {
-    static const char *const all[] = {"seconds",      "nll_before",
-                                      "p_before",     "moment_before",
-                                      "nll_after",    "p_after",
-                                      "moment_after", NULL};
+    static const char *const all[] = {"seconds",       "nll_before", "p_before",
+                                      "moment_before", "nll_after",  "p_after",
+                                      "moment_after",  NULL};
     summary_facts *f = &t->facts;
-    double *const places[] = {&t->now.seconds,   &f->nll_before,
-                              &f->p_before,      &f->moment_before,
-                              &f->nll_after,     &f->p_after,
+    double *const places[] = {&t->now.seconds,   &f->nll_before, &f->p_before,
+                              &f->moment_before, &f->nll_after,  &f->p_after,
                               &f->moment_after};
     *names = all;
     memcpy(out, places, sizeof places);
@@ -150,10 +147,10 @@ static char *host_text(trainer *t)
     for (size_t i = 0; i < n; i++)
         if (isfinite(*values[i])) /* JSON has no others */
             json_object_set_new(facts, names[i], json_real(*values[i]));
-    json_t *all = json_pack("{s:i, s:o, s:I, s:I, s:o}", "format", FORMAT,
-                            "settings", settings_now(t), "samples",
-                            (json_int_t)t->now.samples, "tokens",
-                            (json_int_t)t->now.tokens, "facts", facts);
+    json_t *all =
+        json_pack("{s:i, s:o, s:I, s:I, s:o}", "format", FORMAT, "settings",
+                  settings_now(t), "samples", (json_int_t)t->now.samples,
+                  "tokens", (json_int_t)t->now.tokens, "facts", facts);
     char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
     json_decref(all);
     return text;
@@ -250,8 +247,7 @@ int saved_remove(cadft_context *context, const char *folder, text_error *error)
         cadft_error e = {.struct_size = sizeof e};
         int64_t step = -1;
         /* A damaged one is found, too. */
-        int32_t found =
-            cadft_checkpoint_find(context, folder, -1, &step, &e);
+        int32_t found = cadft_checkpoint_find(context, folder, -1, &step, &e);
         if (found != CADFT_OK && found != CADFT_E_FORMAT)
             return checked(found, &e, error);
         if (step < 0)

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _POSIX_C_SOURCE 200809L
 #include "session.h"
 
 #include <dirent.h>
@@ -86,7 +85,8 @@ static void take_ends(session *s, const json_t *ends)
 {
     size_t n = json_is_array(ends) ? json_array_size(ends) : ends != NULL;
     for (size_t i = 0; i < n && s->n_ends < MAX_ENDS; i++) {
-        const json_t *end = json_is_array(ends) ? json_array_get(ends, i) : ends;
+        const json_t *end =
+            json_is_array(ends) ? json_array_get(ends, i) : ends;
         if (json_is_integer(end))
             s->ends[s->n_ends++] = (int32_t)json_integer_value(end);
     }
@@ -148,10 +148,10 @@ static int read_data(session *s, int32_t vocab, text_error *error)
     if (strcmp(name, "none") != 0)
         status = tokenizer_open(name, NULL, &t, error);
     text_data_options how = {.tokenizer = t,
-                        .format = o->format,
-                        .bad_lines = o->bad_lines,
-                        .max_tokens = (int32_t)s->max_length,
-                        .vocab = vocab};
+                             .format = o->format,
+                             .bad_lines = o->bad_lines,
+                             .max_tokens = (int32_t)s->max_length,
+                             .vocab = vocab};
     if (status == TEXT_OK)
         status = text_data_read(o->data, &how, &s->data, error);
     if (status == TEXT_OK && o->eval_file)

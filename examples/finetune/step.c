@@ -43,13 +43,6 @@ static int batch_pick(const trainer *t, batch *b, text_error *error)
 
 /* -------------------------------------------------------------- gradients */
 
-static int observe(trainer *t, const views *v, text_error *error)
-{
-    cadft_error e = {.struct_size = sizeof e};
-    return checked(cadft_loss_observe(t->loss, &v->loss, NULL, NULL, &e), &e,
-                   error);
-}
-
 static int weigh(trainer *t, text_error *error)
 {
     cadft_error e = {.struct_size = sizeof e};
@@ -67,7 +60,7 @@ static int gradient_exact(trainer *t, const packed_step *p, text_error *error)
     for (size_t i = 0; i <= last && status == TEXT_OK; i++) {
         status = forward(t->model, &p->micro[i], i < last, &v, error);
         if (status == TEXT_OK)
-            status = observe(t, &v, error);
+            status = observe(t->loss, &v, error);
     }
     if (status == TEXT_OK)
         status = weigh(t, error);
@@ -89,12 +82,12 @@ static int set_denominator(trainer *t, const batch *b, text_error *error)
     int64_t reduction, rows = 0;
     for (size_t i = 0; i < b->packed.n; i++)
         rows += b->packed.micro[i].n_logit_rows;
-    int status = checked(cadft_loss_get_i64(t->loss, CADFT_LOSS_REDUCTION,
-                                            &reduction, &e),
-                         &e, error);
+    int status = checked(
+        cadft_loss_get_i64(t->loss, CADFT_LOSS_REDUCTION, &reduction, &e), &e,
+        error);
     double denominator = reduction == CADFT_REDUCTION_TOKEN_MEAN ? (double)rows
                          : reduction == CADFT_REDUCTION_SUM      ? 0
-                                                            : (double)b->n;
+                                                                 : (double)b->n;
     if (status == TEXT_OK)
         status = checked(cadft_loss_set_f64(t->loss, CADFT_LOSS_DENOMINATOR,
                                             denominator, &e),
@@ -111,7 +104,7 @@ static int gradient_at_once(trainer *t, const batch *b, text_error *error)
     for (size_t i = 0; i < b->packed.n && status == TEXT_OK; i++) {
         status = forward(t->model, &b->packed.micro[i], 0, &v, error);
         if (status == TEXT_OK)
-            status = observe(t, &v, error);
+            status = observe(t->loss, &v, error);
         if (status == TEXT_OK)
             status = weigh(t, error);
         if (status == TEXT_OK)
@@ -124,9 +117,8 @@ static int gradient(trainer *t, const batch *b, text_error *error)
 {
     cadft_error e = {.struct_size = sizeof e};
     int64_t scope;
-    int status =
-        checked(cadft_loss_get_i64(t->loss, CADFT_LOSS_SCOPE, &scope, &e), &e,
-                error);
+    int status = checked(
+        cadft_loss_get_i64(t->loss, CADFT_LOSS_SCOPE, &scope, &e), &e, error);
     int exact = status == TEXT_OK && scope == CADFT_SCOPE_EXACT;
     if (status == TEXT_OK && !exact)
         status = set_denominator(t, b, error);
@@ -146,8 +138,8 @@ static int gradient(trainer *t, const batch *b, text_error *error)
 static int read_samples(trainer *t, batch *b, text_error *error)
 {
     cadft_error e = {.struct_size = sizeof e};
-    int32_t status = cadft_loss_get_samples(t->loss, CADFT_SAMPLES_C, b->c,
-                                            b->n, NULL, &e);
+    int32_t status =
+        cadft_loss_get_samples(t->loss, CADFT_SAMPLES_C, b->c, b->n, NULL, &e);
     if (status == CADFT_OK)
         status = cadft_loss_get_samples(t->loss, CADFT_SAMPLES_CHAT, b->chat,
                                         b->n, NULL, &e);
@@ -235,9 +227,9 @@ int step_take(trainer *t, text_error *error)
     if (status == TEXT_OK)
         status = checked(cadft_loss_end(t->loss, &loss, &e), &e, error);
     if (status == TEXT_OK)
-        status = checked(
-            cadft_optimizer_step(t->optimizer, NULL, &optimizer, &e), &e,
-            error);
+        status =
+            checked(cadft_optimizer_step(t->optimizer, NULL, &optimizer, &e),
+                    &e, error);
     if (status == TEXT_OK)
         status = read_samples(t, &b, error);
     if (status == TEXT_OK)

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _POSIX_C_SOURCE 200809L
 #include "trainer.h"
 
 #include <stdlib.h>
@@ -61,8 +60,8 @@ static int load_model(trainer *t, int64_t step, text_error *error)
         step < 0 ? cadft_model_load(t->model, s->options->model, &e)
                  : cadft_checkpoint_load(s->context, &from, NULL, 0, NULL, &e);
     for (int i = 0; i < s->options->n_freeze && loaded == CADFT_OK; i++)
-        loaded = cadft_model_freeze(t->model, s->options->freeze[i], 0, NULL,
-                                    &e);
+        loaded =
+            cadft_model_freeze(t->model, s->options->freeze[i], 0, NULL, &e);
     return checked(loaded, &e, error);
 }
 
@@ -77,14 +76,14 @@ static int make_handles(trainer *t, text_error *error)
     if (status == TEXT_OK)
         status = knobs_apply(&t->knobs, NOUN_OPTIMIZER, t->optimizer, error);
     if (status == TEXT_OK)
-        status = checked(
-            cadft_optimizer_add_model(t->optimizer, t->model, NULL, &e), &e,
-            error);
+        status =
+            checked(cadft_optimizer_add_model(t->optimizer, t->model, NULL, &e),
+                    &e, error);
     if (status != TEXT_OK || !trainer_rewrites(s, t->objective))
         return status;
-    status = checked(cadft_rewrite_create(s->context, (int64_t)s->n_train,
-                                          &t->rewrite, &e),
-                     &e, error);
+    status = checked(
+        cadft_rewrite_create(s->context, (int64_t)s->n_train, &t->rewrite, &e),
+        &e, error);
     return status == TEXT_OK
                ? knobs_apply(&t->knobs, NOUN_REWRITE, t->rewrite, error)
                : status;
@@ -99,9 +98,9 @@ static int load_handles(trainer *t, int64_t step, text_error *error)
                              .optimizer = t->optimizer,
                              .loss = t->loss,
                              .rewrite = t->rewrite};
-    int status = checked(cadft_checkpoint_load(t->session->context, &from, NULL,
-                                               0, NULL, &e),
-                         &e, error);
+    int status = checked(
+        cadft_checkpoint_load(t->session->context, &from, NULL, 0, NULL, &e),
+        &e, error);
     t->step = step;
     return status == TEXT_OK ? rewriting_restore(t, error) : status;
 }

@@ -91,8 +91,11 @@ int forward(cadft_model *model,
             views *v,
             text_error *error);
 
-/* Gradient of an observed micro-batch: over its logits, then added to the
- * parameters'. */
+/* Show them to the loss, which counts what it has seen from 0. */
+int observe(cadft_loss *loss, const views *v, text_error *error);
+
+/* Gradient of the micro-batch observed as number `observed`: over its logits,
+ * then added to the parameters'. */
 int backward(cadft_model *model,
              cadft_loss *loss,
              int64_t observed,
