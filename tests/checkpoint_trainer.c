@@ -3,7 +3,8 @@
  * started again by the same command: it goes on from the newest checkpoint and
  * prints the same digest in the end. A tiny Llama, generated data in an order
  * of its own, packed micro-batches, CADFT with running statistics, AdamW on a
- * cosine. Public headers only: what it does a host can do.
+ * cosine, and targets that the model rewrites. Public headers only: what it
+ * does a host can do.
  *
  *   checkpoint_trainer FOLDER [--steps 24] [--every 3] [--keep 2]
  *       [--threads 1] [--dtype float32] [--stop N]
@@ -11,8 +12,8 @@
  * --stop N   end after step N, not on a checkpoint's step necessarily
  *
  * It prints "start S" for the step that it goes on from, "saved S" after each
- * checkpoint, and "digest XXXXXXXXXXXXXXXX" of weights and report at the end.
- */
+ * checkpoint, and in the end "digest XXXXXXXXXXXXXXXX" of weights and losses
+ * and "rewritten N". */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,7 +22,15 @@
 
 #include "cadft/cadft.h"
 
-enum { VOCAB = 61, ROWS = 96, SAMPLES = 6, MICRO = 2, DATA = 64 };
+enum {
+    VOCAB = 61,
+    ROWS = 96,
+    SAMPLES = 6, /* of a micro-batch */
+    MICRO = 2,
+    DATA = 64,
+    PROMPT = 3, /* tokens of a sample that are given */
+    NEW = 5
+};
 
 static const char config[] =
     "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\","
@@ -44,6 +53,7 @@ typedef struct host_state {
     uint64_t random;
     int64_t at; /* samples of this epoch that are done */
     int32_t order[DATA];
+    int64_t rewritten;
     double seen; /* sum of the losses, as a report would have it */
 } host_state;
 
@@ -52,6 +62,7 @@ typedef struct run {
     cadft_model *model;
     cadft_optimizer *optimizer;
     cadft_loss *loss;
+    cadft_rewrite *rewrite;
     host_state host;
     int64_t step;
     cadft_error err;
@@ -112,10 +123,22 @@ static int32_t write_sample(int32_t id, int32_t *tokens)
     return length;
 }
 
+/* With the target that holds now. */
+static int32_t write_present(int64_t id, int32_t *tokens)
+{
+    int32_t length = write_sample((int32_t)id, tokens);
+    const int32_t *target;
+    int64_t n;
+    CHECK(cadft_rewrite_target(r.rewrite, id, &target, &n, &r.err));
+    if (target)
+        memcpy(tokens + PROMPT, target, (size_t)n * sizeof *target);
+    return target ? PROMPT + (int32_t)n : length;
+}
+
 /* Samples behind each other, without padding. */
 typedef struct micro_batch {
     int32_t tokens[ROWS], labels[ROWS], ids[ROWS], ends[SAMPLES + 1];
-    int64_t rows[1], sequences[1];
+    int64_t rows[1], sequences[1], samples[SAMPLES];
     cadft_tensor t, y, s, e, logits;
     cadft_model_batch batch;
     cadft_loss_batch loss_batch;
@@ -127,7 +150,9 @@ static void fill(micro_batch *m, int32_t first_id)
     memset(m, 0, sizeof *m);
     for (int32_t i = 0; i < SAMPLES; i++) {
         int32_t *tokens = m->tokens + rows;
-        int32_t length = write_sample(next_sample(&r.host), tokens);
+        int32_t length;
+        m->samples[i] = next_sample(&r.host);
+        length = write_present(m->samples[i], tokens);
         for (int32_t k = 0; k < length; k++) {
             m->labels[rows + k] = k + 1 < length ? tokens[k + 1] : -100;
             m->ids[rows + k] = first_id + i;
@@ -155,11 +180,54 @@ static void fill(micro_batch *m, int32_t first_id)
 
 /* ------------------------------------------------------------------- step */
 
+/* The model's answers in place of the targets that stay incompatible. */
+static void rewrite_targets(void)
+{
+    int64_t ids[DATA], shape[1] = {PROMPT}, length;
+    int32_t tokens[ROWS], answer[NEW];
+    size_t n;
+    cadft_tensor prompt;
+    cadft_generate_desc desc = {.struct_size = sizeof desc,
+                                .tokens = &prompt,
+                                .max_new_tokens = NEW,
+                                .temperature = 0.7,
+                                .top_p = 0.9,
+                                .step = r.step};
+    CHECK(cadft_rewrite_select(r.rewrite, r.step, ids, DATA, &n, &r.err));
+    for (size_t i = 0; i < n; i++) {
+        cadft_rewrite_result result = {.struct_size = sizeof result,
+                                       .ended = 1,
+                                       .tokens = answer,
+                                       .n_tokens = NEW};
+        write_sample((int32_t)ids[i], tokens);
+        cadft_tensor_init(&prompt, sizeof prompt, tokens, CADFT_DTYPE_I32, 1,
+                          shape, NULL, NULL);
+        desc.keys = &ids[i];
+        CHECK(cadft_model_generate(r.model, &desc, answer, &length, &r.err));
+        CHECK(cadft_rewrite_commit(r.rewrite, ids[i], &result, NULL, &r.err));
+        r.host.rewritten++;
+    }
+}
+
+static void observe(const micro_batch *micro)
+{
+    double c[MICRO * SAMPLES], chat[MICRO * SAMPLES];
+    CHECK(cadft_loss_get_samples(r.loss, CADFT_SAMPLES_C, c, MICRO * SAMPLES,
+                                 NULL, &r.err));
+    CHECK(cadft_loss_get_samples(r.loss, CADFT_SAMPLES_CHAT, chat,
+                                 MICRO * SAMPLES, NULL, &r.err));
+    for (int32_t i = 0; i < MICRO; i++)
+        CHECK(cadft_rewrite_observe(r.rewrite, micro[i].samples,
+                                    c + i * SAMPLES, chat + i * SAMPLES,
+                                    SAMPLES, &r.err));
+}
+
 static void train_step(void)
 {
     static micro_batch micro[MICRO];
     cadft_loss_report report = {.struct_size = sizeof report};
     int64_t rows = 0;
+    rewrite_targets();
     for (int32_t i = 0; i < MICRO; i++) {
         fill(&micro[i], i * SAMPLES);
         rows += micro[i].rows[0] - SAMPLES;
@@ -180,6 +248,7 @@ static void train_step(void)
         CHECK(cadft_model_backward(r.model, &micro[i].logits, &r.err));
     }
     CHECK(cadft_loss_end(r.loss, &report, &r.err));
+    observe(micro);
     CHECK(cadft_optimizer_step(r.optimizer, NULL, NULL, &r.err));
     r.host.seen += report.loss;
     r.step++;
@@ -201,6 +270,7 @@ static void save(void)
     point.model = r.model;
     point.optimizer = r.optimizer;
     point.loss = r.loss;
+    point.rewrite = r.rewrite;
     point.host = &r.host;
     point.host_bytes = sizeof r.host;
     CHECK(cadft_checkpoint_save(r.context, &point, &r.err));
@@ -227,6 +297,7 @@ static void go_on(void)
     point.model = NULL;
     point.optimizer = r.optimizer;
     point.loss = r.loss;
+    point.rewrite = r.rewrite;
     CHECK(cadft_checkpoint_load(r.context, &point, &r.host, sizeof r.host,
                                 &bytes, &r.err));
     if (bytes != sizeof r.host) {
@@ -255,6 +326,12 @@ static void open_run(void)
                                   0.1, &r.err));
     CHECK(cadft_loss_create(r.context, &r.loss, &r.err));
     CHECK(cadft_loss_set_str(r.loss, CADFT_LOSS_SCOPE, "running", &r.err));
+    CHECK(cadft_rewrite_create(r.context, DATA, &r.rewrite, &r.err));
+    CHECK(cadft_rewrite_set_i64(r.rewrite, CADFT_REWRITE_WARMUP_STEPS, 12,
+                                &r.err));
+    CHECK(cadft_rewrite_set_i64(r.rewrite, CADFT_REWRITE_INTERVAL, 4, &r.err));
+    CHECK(
+        cadft_rewrite_set_f64(r.rewrite, CADFT_REWRITE_FRACTION, 0.1, &r.err));
     CHECK(cadft_checkpoint_find(r.context, arguments.folder, -1, &r.step,
                                 &r.err));
     if (r.step < 0)
@@ -328,8 +405,10 @@ int main(int argc, char **argv)
             save();
     }
     if (r.step == arguments.steps)
-        printf("digest %016" PRIx64 "\n", digest_weights());
+        printf("digest %016" PRIx64 "\nrewritten %" PRId64 "\n",
+               digest_weights(), r.host.rewritten);
     cadft_loss_destroy(r.loss);
+    cadft_rewrite_destroy(r.rewrite);
     cadft_context_destroy(r.context);
     cadft_model_destroy(r.model);
     cadft_optimizer_destroy(r.optimizer);

@@ -50,12 +50,11 @@
 #include "cadft/loss.h"
 #include "cadft/model.h"
 #include "cadft/optimizer.h"
+#include "cadft/rewrite.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef struct cadft_rewrite cadft_rewrite;
 
 /** A checkpoint and the parts that go in or come out. Any part may be NULL;
  *  all of them belong to the context of the call. */

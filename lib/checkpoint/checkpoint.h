@@ -13,13 +13,14 @@
 enum {
     CADFT__PART_MODEL = 0,
     CADFT__PART_LOSS = 1,
-    CADFT__PART_OPTIMIZER = 2,
-    CADFT__PART_HOST = 3,
-    CADFT__PARTS = 4
+    CADFT__PART_REWRITE = 2,
+    CADFT__PART_OPTIMIZER = 3,
+    CADFT__PART_HOST = 4,
+    CADFT__PARTS = 5
 };
 
 /* Files of the parts, and the manifest behind them. */
-enum { CADFT__PART_FILES = 5, CADFT__CHECKPOINT_FILES = CADFT__PART_FILES + 1 };
+enum { CADFT__PART_FILES = 6, CADFT__CHECKPOINT_FILES = CADFT__PART_FILES + 1 };
 extern const char *const cadft__checkpoint_files[CADFT__CHECKPOINT_FILES];
 
 typedef struct cadft__part {

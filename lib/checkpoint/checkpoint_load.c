@@ -27,6 +27,8 @@ static int is_wanted(const struct loading *l, int32_t part)
         return l->checkpoint->model != NULL;
     case CADFT__PART_LOSS:
         return l->checkpoint->loss != NULL;
+    case CADFT__PART_REWRITE:
+        return l->checkpoint->rewrite != NULL;
     case CADFT__PART_OPTIMIZER:
         return l->checkpoint->optimizer != NULL;
     default:
@@ -86,7 +88,7 @@ static int32_t read_parts(struct loading *l, cadft_error *error)
             continue;
         status = cadft__manifest_verify(&l->context->memory, &l->manifest,
                                         &l->folder, p, error);
-        if (!status && (p == CADFT__PART_LOSS || p == CADFT__PART_HOST))
+        if (!status && p != CADFT__PART_MODEL && p != CADFT__PART_OPTIMIZER)
             status = read_state(l, p, error);
     }
     return status;

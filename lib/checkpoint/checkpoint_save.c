@@ -20,7 +20,7 @@ struct saving {
     int32_t made;         /* it was missing */
     char *path;           /* of this checkpoint */
     size_t path_size;
-    cadft__block loss;
+    cadft__block loss, rewrite; /* their states */
     cadft__others others;
     cadft__manifest manifest;
 };
@@ -107,6 +107,7 @@ write_parts(struct saving *s, cadft__save *save, cadft_error *error)
     s->manifest.step = c->step;
     has[CADFT__PART_MODEL] = c->model != NULL;
     has[CADFT__PART_LOSS] = c->loss != NULL;
+    has[CADFT__PART_REWRITE] = c->rewrite != NULL;
     has[CADFT__PART_OPTIMIZER] = c->optimizer != NULL;
     has[CADFT__PART_HOST] = c->host != NULL;
     if (c->model)
@@ -114,6 +115,9 @@ write_parts(struct saving *s, cadft__save *save, cadft_error *error)
     if (c->loss && !status)
         status = cadft__save_text(save, "loss.state", s->loss.data,
                                   s->loss.size, error);
+    if (c->rewrite && !status)
+        status = cadft__save_text(save, "rewrite.state", s->rewrite.data,
+                                  s->rewrite.size, error);
     if (c->optimizer && !status)
         status = cadft__optimizer_write(c->optimizer, save, error);
     if (c->host && !status)
@@ -160,6 +164,9 @@ static int32_t save_entered(struct saving *s, cadft_error *error)
     if (!status && c->loss)
         status = cadft__part_state(&s->context->memory, c, CADFT__PART_LOSS,
                                    &s->loss, error);
+    if (!status && c->rewrite)
+        status = cadft__part_state(&s->context->memory, c, CADFT__PART_REWRITE,
+                                   &s->rewrite, error);
     if (!status)
         status = open_folder(s, error);
     if (status)
@@ -204,6 +211,7 @@ save(cadft_context *context, const cadft_checkpoint *c, cadft_error *error)
         unlinkat(AT_FDCWD, c->folder, AT_REMOVEDIR);
     cadft__others_free(&s.others);
     cadft__block_free(memory, &s.loss);
+    cadft__block_free(memory, &s.rewrite);
     cadft__free(memory, s.path, s.path_size);
     return status;
 }

@@ -15,14 +15,16 @@ enum {
 
 /* As cadft__model_files and cadft__optimizer_files have them. */
 const char *const cadft__checkpoint_files[CADFT__CHECKPOINT_FILES] = {
-    "config.json",           "model.safetensors", "loss.state",
-    "optimizer.safetensors", "host.state",        "checkpoint.json"};
+    "config.json",    "model.safetensors",     "loss.state",
+    "rewrite.state",  "optimizer.safetensors", "host.state",
+    "checkpoint.json"};
 
 const cadft__part cadft__parts[CADFT__PARTS] = {
     [CADFT__PART_MODEL] = {"model", 0, 2},
     [CADFT__PART_LOSS] = {"loss", 2, 1},
-    [CADFT__PART_OPTIMIZER] = {"optimizer", 3, 1},
-    [CADFT__PART_HOST] = {"host", 4, 1},
+    [CADFT__PART_REWRITE] = {"rewrite", 3, 1},
+    [CADFT__PART_OPTIMIZER] = {"optimizer", 4, 1},
+    [CADFT__PART_HOST] = {"host", 5, 1},
 };
 
 static const char *const manifest_name =

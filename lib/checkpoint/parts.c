@@ -51,6 +51,8 @@ int32_t cadft__checkpoint_in(cadft_context *context,
         status = check_context(context, out->optimizer, "optimizer", error);
     if (!status)
         status = check_context(context, out->loss, "loss", error);
+    if (!status)
+        status = check_context(context, out->rewrite, "rewrite", error);
     return status;
 }
 
@@ -95,8 +97,11 @@ static int32_t save_state(const cadft_checkpoint *c,
                           size_t *needed,
                           cadft_error *error)
 {
-    (void)part;
-    return cadft_loss_state_save(c->loss, out->data, out->size, needed, error);
+    return part == CADFT__PART_LOSS
+               ? cadft_loss_state_save(c->loss, out->data, out->size, needed,
+                                       error)
+               : cadft_rewrite_state_save(c->rewrite, out->data, out->size,
+                                          needed, error);
 }
 
 int32_t cadft__part_state(cadft__memory *memory,
@@ -135,8 +140,11 @@ int32_t cadft__part_restore(const cadft_checkpoint *checkpoint,
 {
     cadft_error own = {sizeof own, CADFT_OK, {0}};
     int32_t status =
-        cadft_loss_state_load(checkpoint->loss, state->data, state->size, &own);
-    (void)part;
+        part == CADFT__PART_LOSS
+            ? cadft_loss_state_load(checkpoint->loss, state->data, state->size,
+                                    &own)
+            : cadft_rewrite_state_load(checkpoint->rewrite, state->data,
+                                       state->size, &own);
     return status ? cadft__fail(error, status, "%s: %s", from, own.message)
                   : CADFT_OK;
 }

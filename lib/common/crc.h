@@ -6,8 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Of what `crc` stands for (0: nothing) and then `bytes` more. About 2 GB/s,
- * and 3 us a call: not for single bytes. */
+/* Of what `crc` stands for (0: nothing) and then `bytes` more. */
 uint32_t cadft__crc32(uint32_t crc, const void *data, size_t bytes);
 
 #endif

@@ -61,6 +61,16 @@ int32_t cadft__rewrite_check(const cadft_rewrite *rewrite, cadft_error *error)
 
 /* ---------------------------------------------------------------- life */
 
+static void free_rewrite(cadft__handle *handle)
+{
+    cadft_rewrite *rewrite = (cadft_rewrite *)handle;
+    cadft__memory *memory = &handle->context->memory;
+    cadft__replacements_free(memory, &rewrite->replacements);
+    cadft__free(memory, rewrite->samples,
+                rewrite->capacity * sizeof *rewrite->samples);
+    cadft__free(memory, rewrite, sizeof *rewrite);
+}
+
 static int32_t create(cadft_context *context,
                       int64_t n_samples,
                       cadft_rewrite **out,
@@ -87,7 +97,7 @@ static int32_t create(cadft_context *context,
         cadft__free(memory, rewrite, sizeof *rewrite);
         return status;
     }
-    cadft__handle_init(&rewrite->handle, context);
+    cadft__handle_init(&rewrite->handle, context, free_rewrite);
     cadft__knobs_default(&knobs, &rewrite->options);
     rewrite->n_samples = n_samples;
     rewrite->counts.last_step = -1;
@@ -116,17 +126,7 @@ int32_t cadft_rewrite_create(cadft_context *context,
 
 void cadft_rewrite_destroy(cadft_rewrite *rewrite)
 {
-    int before = errno;
-    cadft_context *context;
-    if (!rewrite)
-        return;
-    context = rewrite->handle.context;
-    cadft__replacements_free(&context->memory, &rewrite->replacements);
-    cadft__free(&context->memory, rewrite->samples,
-                rewrite->capacity * sizeof *rewrite->samples);
-    cadft__free(&context->memory, rewrite, sizeof *rewrite);
-    cadft__context_release(context);
-    errno = before;
+    cadft__handle_release(rewrite ? &rewrite->handle : NULL);
 }
 
 /* ---------------------------------------------------------------- setting */
