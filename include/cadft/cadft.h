@@ -34,12 +34,18 @@
  *
  * It can also run the transformer between tokens and logits, forward and
  * backward, from a folder of Hugging Face: model.h and doc/model.md.
+ *
+ * Samples that stay incompatible can get the model's own answers as targets:
+ * rewrite.h and doc/rewriting.md.
  */
 #ifndef CADFT_CADFT_H
 #define CADFT_CADFT_H
 
 #include "cadft/base.h"
+#include "cadft/checkpoint.h"
 #include "cadft/loss.h"
 #include "cadft/model.h"
+#include "cadft/optimizer.h"
+#include "cadft/rewrite.h"
 
 #endif

@@ -53,7 +53,8 @@ CADFT_API int32_t cadft_model_create(cadft_context *context,
                                      cadft_error *error);
 
 /** Free the model, its weights, gradients and activations; views of them are
- *  void. Not from its own callback. NULL allowed. */
+ *  void. An optimizer that has it keeps it alive until it is destroyed too.
+ *  Not from its own callback. NULL allowed. */
 CADFT_API void cadft_model_destroy(cadft_model *model);
 
 /* ---------------------------------------------------------------- knobs */

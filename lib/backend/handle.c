@@ -5,11 +5,32 @@
 
 #include "common/error.h"
 
-void cadft__handle_init(cadft__handle *handle, cadft_context *context)
+void cadft__handle_init(cadft__handle *handle,
+                        cadft_context *context,
+                        void (*free)(cadft__handle *handle))
 {
     handle->context = context;
+    handle->free = free;
+    atomic_init(&handle->references, 1);
     atomic_flag_clear(&handle->busy);
     cadft__context_retain(context);
+}
+
+void cadft__handle_retain(cadft__handle *handle)
+{
+    atomic_fetch_add(&handle->references, 1);
+}
+
+void cadft__handle_release(cadft__handle *handle)
+{
+    int before = errno;
+    cadft_context *context;
+    if (!handle || atomic_fetch_sub(&handle->references, 1) != 1)
+        return;
+    context = handle->context;
+    handle->free(handle);
+    cadft__context_release(context);
+    errno = before;
 }
 
 int32_t cadft__handle_enter(cadft__handle *handle,

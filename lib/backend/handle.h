@@ -8,9 +8,12 @@
 
 #include "backend/context.h"
 
-/* First member of every handle that a context makes. */
+/* First member of every handle that a context makes: a pointer to the noun is
+ * one to its handle. */
 typedef struct cadft__handle {
     cadft_context *context;
+    void (*free)(struct cadft__handle *handle);
+    atomic_int references;
     atomic_flag busy;
 } cadft__handle;
 
@@ -20,8 +23,18 @@ typedef struct cadft__call {
     int saved_errno;
 } cadft__call;
 
-/* Starts a handle's life with a reference on the context. */
-void cadft__handle_init(cadft__handle *handle, cadft_context *context);
+/* Starts a handle's life, with one reference to it and one of it to the
+ * context. `free` gives back what the noun has and its own memory; it runs
+ * when the last reference goes, before that to the context. */
+void cadft__handle_init(cadft__handle *handle,
+                        cadft_context *context,
+                        void (*free)(cadft__handle *handle));
+
+/* What needs another noun keeps it alive. */
+void cadft__handle_retain(cadft__handle *handle);
+
+/* Give a reference up, the host's in destroy. NULL is let pass; errno stays. */
+void cadft__handle_release(cadft__handle *handle);
 
 /* Start a call: CADFT_E_NULL for no handle (called `name`), CADFT_E_BUSY for
  * one that is inside another call. After CADFT_OK the handle is this call's

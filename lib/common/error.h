@@ -11,6 +11,14 @@
 int32_t cadft__fail(cadft_error *error, int32_t status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Return from here when a step of the function fails. */
+#define CADFT__TRY(call)                                                       \
+    do {                                                                       \
+        int32_t try_status = (call);                                           \
+        if (try_status)                                                        \
+            return try_status;                                                 \
+    } while (0)
+
 /* Start a public call: refuse a caller's error struct that is too small to
  * be one, clear ours. */
 int32_t cadft__error_enter(const cadft_error *theirs, cadft_error *ours);

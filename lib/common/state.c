@@ -3,18 +3,21 @@
 
 #include <string.h>
 
+#include "common/crc.h"
 #include "common/error.h"
+
+enum { FRAME = 12 }; /* tag, length, checksum */
 
 static const unsigned char magic[7] = {'C', 'A', 'D', 'F', 'T', 'S', 'T'};
 
-static unsigned char *put(unsigned char *at, uint64_t value, size_t bytes)
+unsigned char *cadft__state_put(unsigned char *at, uint64_t value, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
         at[i] = (unsigned char)(value >> (8 * i));
     return at + bytes;
 }
 
-static uint64_t get(const unsigned char *at, size_t bytes)
+uint64_t cadft__state_get(const unsigned char *at, size_t bytes)
 {
     uint64_t value = 0;
     for (size_t i = 0; i < bytes; i++)
@@ -22,21 +25,16 @@ static uint64_t get(const unsigned char *at, size_t bytes)
     return value;
 }
 
-/* CRC-32 of IEEE 802.3, a bit at a time: states are a few dozen bytes. */
-static uint32_t crc32(const unsigned char *data, size_t size)
+/* ---------------------------------------------------------------- writing */
+
+size_t cadft__state_size(size_t bytes)
 {
-    uint32_t crc = 0xffffffffu;
-    for (size_t i = 0; i < size; i++) {
-        crc ^= data[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = (crc >> 1) ^ (0xedb88320u & (0u - (crc & 1)));
-    }
-    return ~crc;
+    return FRAME + bytes;
 }
 
 size_t cadft__state_section_size(size_t count)
 {
-    return 8 + 8 * count + 4;
+    return cadft__state_size(8 * count);
 }
 
 unsigned char *cadft__state_header(unsigned char *at)
@@ -46,41 +44,49 @@ unsigned char *cadft__state_header(unsigned char *at)
     return at + CADFT__STATE_HEADER;
 }
 
+unsigned char *cadft__state_start(unsigned char *at, uint32_t tag, size_t bytes)
+{
+    at = cadft__state_put(at, tag, 4);
+    return cadft__state_put(at, bytes, 4);
+}
+
+unsigned char *cadft__state_finish(unsigned char *payload, size_t bytes)
+{
+    return cadft__state_put(payload + bytes,
+                            cadft__crc32(0, payload - 8, bytes + 8), 4);
+}
+
 unsigned char *cadft__state_section(unsigned char *at,
                                     uint32_t tag,
                                     const uint64_t *words,
                                     size_t count)
 {
-    unsigned char *start = at;
-    at = put(at, tag, 4);
-    at = put(at, 8 * count, 4);
+    unsigned char *payload = cadft__state_start(at, tag, 8 * count);
     for (size_t i = 0; i < count; i++)
-        at = put(at, words[i], 8);
-    return put(at, crc32(start, (size_t)(at - start)), 4);
+        cadft__state_put(payload + 8 * i, words[i], 8);
+    return cadft__state_finish(payload, 8 * count);
 }
+
+/* ---------------------------------------------------------------- reading */
 
 /* Length of the section at `at`, or 0 when it is damaged. */
 static size_t check_section(const unsigned char *at, size_t left)
 {
     uint64_t length;
-    if (left < 12)
+    if (left < FRAME)
         return 0;
-    length = get(at + 4, 4);
-    if (length > left - 12)
+    length = cadft__state_get(at + 4, 4);
+    if (length > left - FRAME)
         return 0;
-    if (crc32(at, 8 + (size_t)length) != get(at + 8 + length, 4))
+    if (cadft__crc32(0, at, 8 + (size_t)length) !=
+        cadft__state_get(at + 8 + length, 4))
         return 0;
-    return 12 + (size_t)length;
+    return FRAME + (size_t)length;
 }
 
-int32_t cadft__state_find(const void *buffer,
-                          size_t size,
-                          uint32_t tag,
-                          uint64_t *words,
-                          size_t count,
-                          cadft_error *error)
+int32_t cadft__state_check(const void *buffer, size_t size, cadft_error *error)
 {
-    const unsigned char *bytes = (const unsigned char *)buffer, *found = NULL;
+    const unsigned char *bytes = (const unsigned char *)buffer;
     size_t at = CADFT__STATE_HEADER;
     if (size < CADFT__STATE_HEADER || memcmp(bytes, magic, sizeof magic) != 0)
         return cadft__fail(error, CADFT_E_STATE,
@@ -95,15 +101,47 @@ int32_t cadft__state_find(const void *buffer,
             return cadft__fail(error, CADFT_E_STATE,
                                "saved state is damaged at byte %zu of %zu", at,
                                size);
-        if (get(bytes + at, 4) == tag)
-            found = bytes + at;
         at += length;
     }
-    if (!found || get(found + 4, 4) != 8 * count)
+    return CADFT_OK;
+}
+
+const unsigned char *cadft__state_next(
+    const void *buffer, size_t size, uint32_t tag, size_t *at, size_t *bytes)
+{
+    if (*at < CADFT__STATE_HEADER)
+        *at = CADFT__STATE_HEADER;
+    while (*at < size) {
+        const unsigned char *section = (const unsigned char *)buffer + *at;
+        *bytes = (size_t)cadft__state_get(section + 4, 4);
+        *at += FRAME + *bytes;
+        if (cadft__state_get(section, 4) == tag)
+            return section + 8;
+    }
+    return NULL;
+}
+
+int32_t cadft__state_find(const void *buffer,
+                          size_t size,
+                          uint32_t tag,
+                          uint64_t *words,
+                          size_t count,
+                          cadft_error *error)
+{
+    const unsigned char *next, *found = NULL;
+    size_t at = 0, bytes = 0, length = 0;
+    int32_t status = cadft__state_check(buffer, size, error);
+    if (status)
+        return status;
+    while ((next = cadft__state_next(buffer, size, tag, &at, &bytes)) != NULL) {
+        found = next;
+        length = bytes;
+    }
+    if (!found || length != 8 * count)
         return cadft__fail(error, CADFT_E_STATE,
                            "saved state has no section %08x of %zu bytes", tag,
                            8 * count);
     for (size_t i = 0; i < count; i++)
-        words[i] = get(found + 8 + 8 * i, 8);
+        words[i] = cadft__state_get(found + 8 * i, 8);
     return CADFT_OK;
 }

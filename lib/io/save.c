@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "io/save.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,115 +10,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/crc.h"
 #include "common/error.h"
+#include "io/entries.h"
+#include "io/leftovers.h"
 
-/* ".T.saving-" and two numbers of at most 10 digits stay a name. */
-enum { TARGET_MOST = 200, TRIES = 1000, WRITE_MOST = 1 << 30 };
-static const char mark[] = ".saving-";
-
-/* ---------------------------------------------------------------- folders */
-
-/* Visits the entries of a folder, "." and ".." left out, until `visit` is not
- * 0; returns that, or -1 when the folder cannot be read. */
-static int each_entry(int folder,
-                      int (*visit)(void *user, int folder, const char *name),
-                      void *user)
-{
-    int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    int result = 0;
-    if (!dir) {
-        if (fd >= 0)
-            close(fd);
-        return -1;
-    }
-    while (!result && (errno = 0, entry = readdir(dir)) != NULL)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            result = visit(user, folder, entry->d_name);
-    if (!result && errno)
-        result = -1;
-    closedir(dir); /* and fd */
-    return result;
-}
-
-static int remove_entry(void *user, int folder, const char *name)
-{
-    (void)user;
-    unlinkat(folder, name, 0); /* a link goes, not what it points to */
-    return 0;
-}
-
-/* Removes a folder of files. Some file systems skip entries when others are
- * removed while reading, so once more if it was not empty. A subfolder, which
- * no save writes, stays and keeps its folder. */
-static void remove_folder(int parent, const char *name, int folder)
-{
-    for (int i = 0; i < 3; i++) {
-        each_entry(folder, remove_entry, NULL);
-        if (!unlinkat(parent, name, AT_REMOVEDIR) || errno != ENOTEMPTY)
-            return;
-    }
-}
-
-static int open_folder(int parent, const char *name)
-{
-    return openat(parent, name,
-                  O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-}
-
-/* Is `name` still the folder that `fd` is open on? */
-static int is_same(int parent, const char *name, int fd)
-{
-    struct stat by_name, by_fd;
-    return fstatat(parent, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 &&
-           fstat(fd, &by_fd) == 0 && by_name.st_dev == by_fd.st_dev &&
-           by_name.st_ino == by_fd.st_ino;
-}
-
-static int sync_folder(int fd)
-{
-    /* EINVAL: a file system whose folders need no syncing. */
-    return fsync(fd) && errno != EINVAL ? -1 : 0;
-}
+enum { TRIES = 1000, WRITE_MOST = 1 << 30 };
 
 /* ------------------------------------------------------------- leftovers */
 
-/* ".T.saving-" and digits, '-', digits: as make_temporary writes it. */
-static int is_temporary(const cadft__save *save, const char *name)
-{
-    static const char digits[] = "0123456789";
-    size_t length = save->target_size - 1, run;
-    if (name[0] != '.' || strncmp(name + 1, save->target, length) != 0)
-        return 0;
-    name += 1 + length;
-    if (strncmp(name, mark, sizeof mark - 1) != 0)
-        return 0;
-    name += sizeof mark - 1;
-    run = strspn(name, digits);
-    if (!run || name[run] != '-')
-        return 0;
-    name += run + 1;
-    run = strspn(name, digits);
-    return run && !name[run];
-}
-
-/* A lock that can be had belongs to nobody alive. Whoever has the lock may
- * remove; a save that is just being born locks its folder and then looks
- * whether it is still there. */
-static int remove_leftover(void *user, int parent, const char *name)
+static int is_target(const void *user, const char *target, size_t length)
 {
     const cadft__save *save = (const cadft__save *)user;
-    int fd;
-    if (!is_temporary(save, name))
-        return 0;
-    fd = open_folder(parent, name);
-    if (fd < 0)
-        return 0;
-    if (!flock(fd, LOCK_EX | LOCK_NB) && is_same(parent, name, fd))
-        remove_folder(parent, name, fd);
-    close(fd);
-    return 0;
+    return length + 1 == save->target_size &&
+           memcmp(target, save->target, length) == 0;
 }
 
 /* ----------------------------------------------------------------- target */
@@ -159,8 +63,8 @@ check_target(const cadft__save *save, int *exists, cadft_error *error)
         return cadft__fail(
             error, CADFT_E_IO, "%s is %s, expected a folder or nothing",
             save->shown.text, S_ISLNK(info.st_mode) ? "a link" : "a file");
-    fd = open_folder(save->parent, save->target);
-    found = fd < 0 ? -1 : each_entry(fd, find_stranger, &stranger);
+    fd = cadft__open_inside(save->parent, save->target);
+    found = fd < 0 ? -1 : cadft__each_entry(fd, find_stranger, &stranger);
     if (found < 0) {
         int number = errno;
         if (fd >= 0)
@@ -211,11 +115,11 @@ open_parent(cadft__save *save, const char *path, cadft_error *error)
         status = cadft__fail(error, CADFT_E_NOMEM,
                              "the allocator has no memory for a path");
     else if (!cadft__name_is_plain(save->target) ||
-             length - start > TARGET_MOST)
+             length - start > CADFT__TARGET_MOST)
         status = cadft__fail(error, CADFT_E_ARG,
                              "path is \"%s\", expected one that ends in a "
                              "name of at most %d bytes",
-                             save->shown.text, TARGET_MOST);
+                             save->shown.text, CADFT__TARGET_MOST);
     else
         status = cadft__folder_open(parent, &folder, error);
     cadft__free(save->memory, parent, size);
@@ -228,11 +132,10 @@ open_parent(cadft__save *save, const char *path, cadft_error *error)
 static int make_temporary(cadft__save *save, int n)
 {
     int fd;
-    snprintf(save->temporary, save->temporary_size, ".%s%s%ld-%d", save->target,
-             mark, (long)getpid(), n);
+    cadft__temporary_name(save->temporary, save->target, n);
     if (mkdirat(save->parent, save->temporary, 0777))
         return errno == EEXIST ? 0 : -1;
-    fd = open_folder(save->parent, save->temporary);
+    fd = cadft__open_inside(save->parent, save->temporary);
     if (fd < 0) {
         int number = errno;
         unlinkat(save->parent, save->temporary, AT_REMOVEDIR);
@@ -245,7 +148,7 @@ static int make_temporary(cadft__save *save, int n)
         close(fd);
         return 0;
     }
-    if (!is_same(save->parent, save->temporary, fd)) {
+    if (!cadft__is_same(save->parent, save->temporary, fd)) {
         close(fd);
         return 0;
     }
@@ -256,11 +159,6 @@ static int make_temporary(cadft__save *save, int n)
 static int32_t open_temporary(cadft__save *save, cadft_error *error)
 {
     int made = 0;
-    save->temporary_size = save->target_size + sizeof mark + 32;
-    save->temporary = (char *)cadft__alloc(save->memory, save->temporary_size);
-    if (!save->temporary)
-        return cadft__fail(error, CADFT_E_NOMEM,
-                           "the allocator has no memory for a path");
     for (int n = 0; n < TRIES && made == 0; n++)
         made = make_temporary(save, n);
     if (made == 0)
@@ -280,9 +178,8 @@ static void release(cadft__save *save)
     if (save->parent >= 0)
         close(save->parent);
     cadft__free(save->memory, save->target, save->target_size);
-    cadft__free(save->memory, save->temporary, save->temporary_size);
     save->folder = save->parent = -1;
-    save->target = save->temporary = NULL;
+    save->target = NULL;
 }
 
 int32_t cadft__save_begin(cadft__memory *memory,
@@ -304,7 +201,7 @@ int32_t cadft__save_begin(cadft__memory *memory,
     if (!status)
         status = check_target(out, &exists, error);
     if (!status) {
-        each_entry(out->parent, remove_leftover, out);
+        cadft__leftovers_remove(out->parent, is_target, out);
         status = open_temporary(out, error);
     }
     if (status)
@@ -316,7 +213,7 @@ int32_t cadft__save_begin(cadft__memory *memory,
 
 void cadft__save_cancel(cadft__save *save)
 {
-    remove_folder(save->parent, save->temporary, save->folder);
+    cadft__remove_folder(save->parent, save->temporary, save->folder);
     release(save);
 }
 
@@ -348,7 +245,7 @@ int32_t cadft__save_commit(cadft__save *save, cadft_error *error)
     int32_t status;
     int exists = 0, old;
     status = check_target(save, &exists, error);
-    if (!status && sync_folder(save->folder))
+    if (!status && cadft__sync_folder(save->folder))
         status = cadft__fail_errno(error, &save->shown,
                                    "syncing the temporary folder", errno);
     if (!status)
@@ -357,19 +254,28 @@ int32_t cadft__save_commit(cadft__save *save, cadft_error *error)
         cadft__save_cancel(save);
         return status;
     }
-    if (sync_folder(save->parent))
+    if (cadft__sync_folder(save->parent))
         status = cadft__fail_errno(error, &save->shown,
                                    "syncing the folder around it, which holds "
                                    "the new one,",
                                    errno);
     /* The old folder is nobody's now; what cannot be removed waits for the
      * next save. */
-    old = exists && !status ? open_folder(save->parent, save->temporary) : -1;
+    old = exists && !status ? cadft__open_inside(save->parent, save->temporary)
+                            : -1;
     if (old >= 0) {
-        remove_folder(save->parent, save->temporary, old);
+        cadft__remove_folder(save->parent, save->temporary, old);
         close(old);
     }
     release(save);
+    return status;
+}
+
+int32_t cadft__save_end(cadft__save *save, int32_t status, cadft_error *error)
+{
+    if (!status)
+        return cadft__save_commit(save, error);
+    cadft__save_cancel(save);
     return status;
 }
 
@@ -380,13 +286,14 @@ int32_t cadft__sink_open(const cadft__save *save,
                          cadft__sink *out,
                          cadft_error *error)
 {
-    int known = 0;
+    size_t i = 0;
     out->fd = -1;
     out->size = 0;
+    out->sum = NULL;
     out->shown = cadft__show_path(save->shown.text, name);
-    for (size_t i = 0; i < save->n_names; i++)
-        known |= strcmp(name, save->names[i]) == 0;
-    if (!known || !cadft__name_is_plain(name))
+    while (i < save->n_names && strcmp(name, save->names[i]) != 0)
+        i++;
+    if (i == save->n_names || !cadft__name_is_plain(name))
         return cadft__fail(error, CADFT_E_ARG,
                            "%s is not a name that this save may write",
                            out->shown.text);
@@ -395,6 +302,8 @@ int32_t cadft__sink_open(const cadft__save *save,
                O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (out->fd < 0)
         return cadft__fail_errno(error, &out->shown, "creating", errno);
+    if (i < save->n_sums)
+        out->sum = &save->sums[i];
     return CADFT_OK;
 }
 
@@ -412,6 +321,10 @@ int32_t cadft__sink_write(cadft__sink *sink,
         if (done <= 0)
             return cadft__fail_errno(error, &sink->shown, "writing",
                                      done < 0 ? errno : ENOSPC);
+        if (sink->sum) {
+            sink->sum->bytes += done;
+            sink->sum->crc = cadft__crc32(sink->sum->crc, from, (size_t)done);
+        }
         from += done;
         bytes -= (size_t)done;
         sink->size += done;

@@ -19,6 +19,13 @@
 #define CADFT_IO_SAVE_H
 
 #include "io/file.h"
+#include "io/leftovers.h"
+
+/* What was written into a file. */
+typedef struct cadft__sum {
+    int64_t bytes;
+    uint32_t crc; /* CRC-32, as zlib's */
+} cadft__sum;
 
 typedef struct cadft__save {
     cadft__memory *memory;
@@ -27,8 +34,11 @@ typedef struct cadft__save {
     int parent;   /* the folder that holds the target */
     int folder;   /* the temporary one, locked */
     char *target; /* last part of the path */
-    char *temporary;
-    size_t target_size, temporary_size;
+    size_t target_size;
+    char temporary[CADFT__TEMPORARY_SIZE];
+    /* [n_sums], of the first names; set by who wants them, after begin */
+    cadft__sum *sums;
+    size_t n_sums;
     cadft__shown shown;
 } cadft__save;
 
@@ -51,10 +61,15 @@ int32_t cadft__save_commit(cadft__save *save, cadft_error *error);
 /* Give up: remove the temporary folder. */
 void cadft__save_cancel(cadft__save *save);
 
+/* One or the other: commit if `status`, of the writing, is CADFT_OK. Returns
+ * the first failure. */
+int32_t cadft__save_end(cadft__save *save, int32_t status, cadft_error *error);
+
 /* A file that is written from its beginning to its end. */
 typedef struct cadft__sink {
     int fd;
-    int64_t size; /* written so far */
+    int64_t size;    /* written so far */
+    cadft__sum *sum; /* NULL: nobody asks */
     cadft__shown shown;
 } cadft__sink;
 

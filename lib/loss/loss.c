@@ -22,39 +22,6 @@ int32_t cadft__loss_leave(cadft_loss *loss,
     return cadft__handle_leave(&loss->handle, theirs, call, status);
 }
 
-static int32_t
-create(cadft_context *context, cadft_loss **out, cadft_error *error)
-{
-    cadft_loss *loss;
-    if (!context || !out)
-        return cadft__fail(error, CADFT_E_NULL, "%s is NULL",
-                           context ? "out" : "context");
-    loss = (cadft_loss *)cadft__alloc(&context->memory, sizeof *loss);
-    if (!loss)
-        return cadft__fail(error, CADFT_E_NOMEM, "no memory for a loss");
-    cadft__handle_init(&loss->handle, context);
-    cadft__options_default(&loss->options);
-    *out = loss;
-    return CADFT_OK;
-}
-
-int32_t
-cadft_loss_create(cadft_context *context, cadft_loss **out, cadft_error *error)
-{
-    cadft_error own;
-    int before = errno;
-    int32_t status = cadft__error_enter(error, &own);
-    if (out)
-        *out = NULL;
-    if (!status) {
-        status = create(context, out, &own);
-        if (status && context)
-            cadft__context_note(context, &own);
-    }
-    errno = before;
-    return cadft__error_leave(error, &own, status);
-}
-
 static void free_arrays(cadft_loss *loss)
 {
     cadft__memory *m = &loss->handle.context->memory;
@@ -78,19 +45,51 @@ static void free_arrays(cadft_loss *loss)
                        s->device_bytes);
 }
 
-void cadft_loss_destroy(cadft_loss *loss)
+static void free_loss(cadft__handle *handle)
 {
-    int before = errno;
-    cadft_context *context;
-    if (!loss)
-        return;
-    context = loss->handle.context;
+    cadft_loss *loss = (cadft_loss *)handle;
     if (loss->coefficient.destroy)
         loss->coefficient.destroy(loss->coefficient.user);
     free_arrays(loss);
-    cadft__free(&context->memory, loss, sizeof *loss);
-    cadft__context_release(context);
+    cadft__free(&handle->context->memory, loss, sizeof *loss);
+}
+
+static int32_t
+create(cadft_context *context, cadft_loss **out, cadft_error *error)
+{
+    cadft_loss *loss;
+    if (!context || !out)
+        return cadft__fail(error, CADFT_E_NULL, "%s is NULL",
+                           context ? "out" : "context");
+    loss = (cadft_loss *)cadft__alloc(&context->memory, sizeof *loss);
+    if (!loss)
+        return cadft__fail(error, CADFT_E_NOMEM, "no memory for a loss");
+    cadft__handle_init(&loss->handle, context, free_loss);
+    cadft__options_default(&loss->options);
+    *out = loss;
+    return CADFT_OK;
+}
+
+int32_t
+cadft_loss_create(cadft_context *context, cadft_loss **out, cadft_error *error)
+{
+    cadft_error own;
+    int before = errno;
+    int32_t status = cadft__error_enter(error, &own);
+    if (out)
+        *out = NULL;
+    if (!status) {
+        status = create(context, out, &own);
+        if (status && context)
+            cadft__context_note(context, &own);
+    }
     errno = before;
+    return cadft__error_leave(error, &own, status);
+}
+
+void cadft_loss_destroy(cadft_loss *loss)
+{
+    cadft__handle_release(loss ? &loss->handle : NULL);
 }
 
 /* --------------------------------------------------------------- begin, end */

@@ -22,6 +22,21 @@ static const cadft__knobs knobs = {list, sizeof list / sizeof list[0]};
 
 /* ---------------------------------------------------------------- life */
 
+static void free_model(cadft__handle *handle)
+{
+    cadft_model *model = (cadft_model *)handle;
+    cadft_context *context = handle->context;
+    cadft__device_free(context, model->stream, model->workspace.base,
+                       model->workspace.bytes);
+    cadft__device_free(context, model->stream, model->rope.base,
+                       cadft__rope_bytes(model, model->rope.positions));
+    cadft__parameters_free(context, &model->parameters);
+    cadft__origin_free(context, &model->origin);
+    cadft__sequences_free(context, &model->sequences);
+    cadft__sequences_free(context, &model->incoming);
+    cadft__free(&context->memory, model, sizeof *model);
+}
+
 static int32_t
 create(cadft_context *context, cadft_model **out, cadft_error *error)
 {
@@ -33,7 +48,7 @@ create(cadft_context *context, cadft_model **out, cadft_error *error)
     model = (cadft_model *)cadft__alloc(&context->memory, sizeof *model);
     if (!model)
         return cadft__fail(error, CADFT_E_NOMEM, "no memory for a model");
-    cadft__handle_init(&model->handle, context);
+    cadft__handle_init(&model->handle, context, free_model);
     cadft__knobs_default(&knobs, &model->options);
     *out = model;
     return CADFT_OK;
@@ -59,22 +74,7 @@ int32_t cadft_model_create(cadft_context *context,
 
 void cadft_model_destroy(cadft_model *model)
 {
-    int before = errno;
-    cadft_context *context;
-    if (!model)
-        return;
-    context = model->handle.context;
-    cadft__device_free(context, model->stream, model->workspace.base,
-                       model->workspace.bytes);
-    cadft__device_free(context, model->stream, model->rope.base,
-                       cadft__rope_bytes(model, model->rope.positions));
-    cadft__parameters_free(context, &model->parameters);
-    cadft__origin_free(context, &model->origin);
-    cadft__sequences_free(context, &model->sequences);
-    cadft__sequences_free(context, &model->incoming);
-    cadft__free(&context->memory, model, sizeof *model);
-    cadft__context_release(context);
-    errno = before;
+    cadft__handle_release(model ? &model->handle : NULL);
 }
 
 /* --------------------------------------------------------------- knobs */
@@ -259,7 +259,7 @@ int32_t cadft__needs_weights(const cadft_model *model, cadft_error *error)
                              "the model has no weights: call load or init");
 }
 
-static int32_t needs_none(const cadft_model *model, cadft_error *error)
+int32_t cadft__needs_no_weights(const cadft_model *model, cadft_error *error)
 {
     return model->has_weights
                ? cadft__fail(error, CADFT_E_PHASE,
@@ -271,7 +271,7 @@ int32_t
 cadft_model_load(cadft_model *model, const char *folder, cadft_error *error)
 {
     CADFT__ENTER(model);
-    status = needs_none(model, &call.error);
+    status = cadft__needs_no_weights(model, &call.error);
     if (!status && !folder)
         status = cadft__fail(&call.error, CADFT_E_NULL, "folder is NULL");
     if (!status)
@@ -290,7 +290,7 @@ int32_t cadft_model_init(cadft_model *model,
                          cadft_error *error)
 {
     CADFT__ENTER(model);
-    status = needs_none(model, &call.error);
+    status = cadft__needs_no_weights(model, &call.error);
     if (!status && !config)
         status = cadft__fail(&call.error, CADFT_E_NULL, "config is NULL");
     if (!status)

@@ -7,6 +7,7 @@
 #include "backend/device.h"
 #include "backend/ops.h"
 #include "common/error.h"
+#include "common/pattern.h"
 #include "common/tensor.h"
 
 /* 64 bytes of the smallest elements. */
@@ -271,30 +272,6 @@ int32_t cadft__parameters_zero_grad(cadft_context *context,
 
 /* ----------------------------------------------------------------- freeze */
 
-/* A mismatch after a `*` gives that star one character more; only the last
- * star needs that, so the time is at most the product of the lengths. */
-static int matches(const char *pattern, const char *name)
-{
-    const char *star = NULL, *from = NULL;
-    while (*name) {
-        if (*pattern == '*') {
-            star = ++pattern;
-            from = name;
-        } else if (*pattern == '?' || *pattern == *name) {
-            pattern++;
-            name++;
-        } else if (star) {
-            pattern = star;
-            name = ++from;
-        } else {
-            return 0;
-        }
-    }
-    while (*pattern == '*')
-        pattern++;
-    return !*pattern;
-}
-
 int64_t cadft__parameters_freeze(cadft_context *context,
                                  cadft__parameters *p,
                                  const char *pattern,
@@ -302,7 +279,7 @@ int64_t cadft__parameters_freeze(cadft_context *context,
 {
     int64_t matched = 0;
     for (int64_t i = 0; i < p->count; i++)
-        if (matches(pattern, p->list[i].name)) {
+        if (cadft__pattern_matches(pattern, p->list[i].name)) {
             p->list[i].trainable = trainable != 0;
             matched++;
         }

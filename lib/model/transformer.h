@@ -18,15 +18,9 @@
 #include "cadft/model.h"
 #include "backend/handle.h"
 #include "backend/ops.h"
+#include "common/error.h"
 #include "common/tensor.h"
 #include "model/weights.h"
-
-#define CADFT__TRY(call)                                                       \
-    do {                                                                       \
-        int32_t try_status = (call);                                           \
-        if (try_status)                                                        \
-            return try_status;                                                 \
-    } while (0)
 
 /* ------------------------------------------------------------ sequences */
 
@@ -166,6 +160,7 @@ struct cadft_model {
     return cadft__handle_leave(&(model)->handle, error, &call, status)
 
 int32_t cadft__needs_weights(const cadft_model *model, cadft_error *error);
+int32_t cadft__needs_no_weights(const cadft_model *model, cadft_error *error);
 
 /* Is the struct_size that the host has set that of a view to be filled? */
 int32_t cadft__model_view_check(const cadft_tensor *out,

@@ -423,6 +423,28 @@ static int32_t load_folder(cadft_context *context,
     return status;
 }
 
+int32_t cadft__weights_read(cadft_context *context,
+                            const cadft__folder *folder,
+                            const char *path,
+                            int32_t wanted,
+                            cadft__config *config,
+                            cadft__parameters *parameters,
+                            cadft__origin *origin,
+                            cadft_error *error)
+{
+    size_t length = strlen(path);
+    int32_t status;
+    memset(parameters, 0, sizeof *parameters);
+    memset(origin, 0, sizeof *origin);
+    status = copy_text(context, path, length, &origin->folder, error);
+    if (status)
+        return status;
+    origin->folder_size = length + 1;
+    status =
+        load_folder(context, folder, wanted, config, parameters, origin, error);
+    return finish(context, parameters, origin, status);
+}
+
 int32_t cadft__weights_load(cadft_context *context,
                             const char *folder,
                             int32_t wanted,
@@ -432,19 +454,14 @@ int32_t cadft__weights_load(cadft_context *context,
                             cadft_error *error)
 {
     cadft__folder opened;
-    size_t length = strlen(folder);
     int32_t status;
     memset(parameters, 0, sizeof *parameters);
     memset(origin, 0, sizeof *origin);
-    status = copy_text(context, folder, length, &origin->folder, error);
+    status = cadft__folder_open(folder, &opened, error);
     if (status)
         return status;
-    origin->folder_size = length + 1;
-    status = cadft__folder_open(folder, &opened, error);
-    if (!status) {
-        status = load_folder(context, &opened, wanted, config, parameters,
-                             origin, error);
-        cadft__folder_close(&opened);
-    }
-    return finish(context, parameters, origin, status);
+    status = cadft__weights_read(context, &opened, folder, wanted, config,
+                                 parameters, origin, error);
+    cadft__folder_close(&opened);
+    return status;
 }

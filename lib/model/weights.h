@@ -4,6 +4,7 @@
 #ifndef CADFT_MODEL_WEIGHTS_H
 #define CADFT_MODEL_WEIGHTS_H
 
+#include "io/save.h"
 #include "model/parameters.h"
 
 /* A config and where it came from. */
@@ -32,6 +33,16 @@ int32_t cadft__weights_load(cadft_context *context,
                             cadft__origin *origin,
                             cadft_error *error);
 
+/* The same from an open folder; `path` becomes the origin. */
+int32_t cadft__weights_read(cadft_context *context,
+                            const cadft__folder *folder,
+                            const char *path,
+                            int32_t wanted,
+                            cadft__config *config,
+                            cadft__parameters *parameters,
+                            cadft__origin *origin,
+                            cadft_error *error);
+
 /* `wanted` 0: the config's "dtype", float16 and none as float32. Element e of
  * the parameter at index i of the list is number e % 2 of the pair that
  * Philox gives for key `seed` and counter (i, e / 2), times
@@ -47,11 +58,15 @@ int32_t cadft__weights_init(cadft_context *context,
                             cadft_error *error);
 
 /* Write config.json (the origin's, with "dtype" and "torch_dtype" set) and
- * model.safetensors. Other files are copied from the folder that is there,
- * else, if there is none, from the origin's: regular ones at its top that are
- * no weights and no config.json. Links to regular files are followed, since
- * the caches of model hubs are made of them; a folder inside is not copied,
- * and refuses the save when it is in the folder that would be replaced. */
+ * model.safetensors. */
+int32_t cadft__weights_write(cadft_context *context,
+                             const cadft__save *save,
+                             const cadft__parameters *parameters,
+                             const cadft__origin *origin,
+                             cadft_error *error);
+
+/* Save a folder of them and of the other files (io/others.h) of the folder
+ * that is there, else of the origin's. */
 int32_t cadft__weights_save(cadft_context *context,
                             const char *folder,
                             const cadft__parameters *parameters,

@@ -5,14 +5,15 @@
 #include "common/error.h"
 #include "common/tensor.h"
 #include "io/json_save.h"
-#include "io/listing.h"
+#include "io/others.h"
 #include "io/safetensors.h"
+#include "model/model_saved.h"
 #include "model/weights.h"
-
-enum { COPY_BYTES = 1 << 20 };
 
 static const char config_name[] = "config.json";
 static const char weights_name[] = "model.safetensors";
+const char *const cadft__model_files[CADFT__MODEL_FILES] = {config_name,
+                                                            weights_name};
 
 /* ------------------------------------------------------------ other files */
 
@@ -27,115 +28,16 @@ static int ends(const char *name, const char *tail)
     return length >= n && strcmp(name + length - n, tail) == 0;
 }
 
-/* Files that transformers would load a model from, which the new ones
- * replace. */
-static int is_replaced(const char *name)
+int cadft__model_replaces(const char *name)
 {
-    static const char *const indices[] = {config_name,
-                                          "model.safetensors.index.json",
-                                          "pytorch_model.bin.index.json"};
-    for (size_t i = 0; i < sizeof indices / sizeof *indices; i++)
-        if (strcmp(name, indices[i]) == 0)
+    static const char *const names[] = {config_name,
+                                        "model.safetensors.index.json",
+                                        "pytorch_model.bin.index.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
             return 1;
     return (starts(name, "model") && ends(name, ".safetensors")) ||
            (starts(name, "pytorch_model") && ends(name, ".bin"));
-}
-
-/* Weights in any form. Where they would be lost they are kept, but no folder
- * inherits them. */
-static int is_weights(const char *name)
-{
-    static const char *const tails[] = {
-        ".safetensors", ".bin", ".pt",   ".pth",     ".gguf",
-        ".h5",          ".ot",  ".onnx", ".msgpack", ".index.json"};
-    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++)
-        if (ends(name, tails[i]))
-            return 1;
-    return 0;
-}
-
-/* A folder that other files come from. */
-struct source {
-    cadft__folder folder;
-    cadft__listing files;
-    int is_open;
-    int is_target;
-};
-
-static int is_taken(const struct source *source, const char *name)
-{
-    return !is_replaced(name) && (source->is_target || !is_weights(name));
-}
-
-static size_t count_taken(const struct source *source)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < source->files.count; i++)
-        n += (size_t)is_taken(source, source->files.names[i]);
-    return n;
-}
-
-/* A folder that cannot be opened has no files. */
-static int32_t open_source(cadft_context *context,
-                           const char *path,
-                           struct source *out,
-                           cadft_error *error)
-{
-    cadft_error ignored = {sizeof ignored, CADFT_OK, {0}};
-    if (!path || cadft__folder_open(path, &out->folder, &ignored))
-        return CADFT_OK;
-    out->is_open = 1;
-    return cadft__listing_read(&context->memory, &out->folder, &out->files,
-                               error);
-}
-
-static void close_source(cadft_context *context, struct source *source)
-{
-    cadft__listing_free(&context->memory, &source->files);
-    if (source->is_open)
-        cadft__folder_close(&source->folder);
-}
-
-/* Copy a file through `buffer` of COPY_BYTES. */
-static int32_t copy_file(const struct source *source,
-                         const char *name,
-                         const cadft__save *save,
-                         char *buffer,
-                         cadft_error *error)
-{
-    cadft__file file;
-    cadft__sink sink = {.fd = -1};
-    int32_t status = cadft__file_open(&source->folder, name, &file, error);
-    if (status)
-        return status;
-    status = cadft__sink_open(save, name, &sink, error);
-    for (int64_t at = 0; at < file.size && !status; at += COPY_BYTES) {
-        int64_t left = file.size - at;
-        size_t bytes = (size_t)(left < COPY_BYTES ? left : COPY_BYTES);
-        status = cadft__file_read(&file, at, buffer, bytes, error);
-        if (!status)
-            status = cadft__sink_write(&sink, buffer, bytes, error);
-    }
-    cadft__file_close(&file);
-    return cadft__sink_close(&sink, status, error);
-}
-
-static int32_t copy_files(cadft_context *context,
-                          const struct source *source,
-                          const cadft__save *save,
-                          cadft_error *error)
-{
-    char *buffer = (char *)cadft__alloc(&context->memory, COPY_BYTES);
-    int32_t status = CADFT_OK;
-    if (!buffer)
-        return cadft__fail(error, CADFT_E_NOMEM,
-                           "the allocator has no memory to copy files");
-    for (size_t i = 0; i < source->files.count && !status; i++)
-        if (is_taken(source, source->files.names[i]))
-            status =
-                copy_file(source, source->files.names[i], save, buffer, error);
-    cadft__free(&context->memory, buffer, COPY_BYTES);
-    return status;
 }
 
 /* -------------------------------------------------------------- own files */
@@ -212,58 +114,21 @@ static int32_t save_weights(cadft_context *context,
 
 /* ------------------------------------------------------------------- save */
 
-/* All files that may be in the old folder or the new. */
-static const char **gather_names(cadft_context *context,
-                                 const cadft__listing *a,
-                                 const cadft__listing *b,
-                                 size_t *count)
+int32_t cadft__weights_write(cadft_context *context,
+                             const cadft__save *save,
+                             const cadft__parameters *parameters,
+                             const cadft__origin *origin,
+                             cadft_error *error)
 {
-    const char **names;
-    *count = 2 + a->count + b->count;
-    names =
-        (const char **)cadft__alloc(&context->memory, *count * sizeof *names);
-    if (!names)
-        return NULL;
-    names[0] = config_name;
-    names[1] = weights_name;
-    if (a->count)
-        memcpy(names + 2, a->names, a->count * sizeof *names);
-    if (b->count)
-        memcpy(names + 2 + a->count, b->names, b->count * sizeof *names);
-    return names;
+    int32_t status = save_weights(context, save, parameters, error);
+    return status ? status
+                  : save_config(save, origin, parameters->dtype, error);
 }
 
-static int32_t write_all(cadft_context *context,
-                         const char *folder,
-                         const cadft__parameters *parameters,
-                         const cadft__origin *origin,
-                         const struct source *target,
-                         const struct source *others,
-                         cadft_error *error)
+/* A checkpoint with another model in it is none any more. */
+static int is_own(const char *name)
 {
-    size_t count;
-    cadft__save save;
-    const char **names =
-        gather_names(context, &target->files, &others->files, &count);
-    int32_t status;
-    if (!names)
-        return cadft__fail(error, CADFT_E_NOMEM,
-                           "the allocator has no memory for the list of files");
-    status =
-        cadft__save_begin(&context->memory, folder, names, count, &save, error);
-    if (!status) {
-        status = save_weights(context, &save, parameters, error);
-        if (!status)
-            status = save_config(&save, origin, parameters->dtype, error);
-        if (!status && others->is_open)
-            status = copy_files(context, others, &save, error);
-        if (status)
-            cadft__save_cancel(&save);
-        else
-            status = cadft__save_commit(&save, error);
-    }
-    cadft__free(&context->memory, names, count * sizeof *names);
-    return status;
+    return cadft__model_replaces(name) || strcmp(name, "checkpoint.json") == 0;
 }
 
 int32_t cadft__weights_save(cadft_context *context,
@@ -272,22 +137,28 @@ int32_t cadft__weights_save(cadft_context *context,
                             const cadft__origin *origin,
                             cadft_error *error)
 {
-    struct source target = {.is_target = 1}, from = {0};
-    const struct source *others = &target;
-    int32_t status = open_source(context, folder, &target, error);
-    if (!status && !count_taken(&target)) {
-        others = &from;
-        status = open_source(context, origin->folder, &from, error);
-        if (!status && origin->folder && !from.is_open)
-            cadft__context_log(context, CADFT_LOG_WARNING,
-                               "%s, where the model was loaded from, is gone: "
-                               "its other files are not in the save",
-                               origin->folder);
-    }
+    static const cadft__own own = {cadft__model_files, CADFT__MODEL_FILES,
+                                   is_own};
+    const char *from = origin->folder;
+    cadft__others others;
+    cadft__save save;
+    int32_t status = cadft__others_gather(&context->memory, folder, &from, 1,
+                                          &own, &others, error);
+    if (!status && others.lacking)
+        cadft__context_log(context, CADFT_LOG_WARNING,
+                           "%s, where the model was loaded from, is gone: its "
+                           "other files are not in the save",
+                           from);
     if (!status)
-        status = write_all(context, folder, parameters, origin, &target, others,
-                           error);
-    close_source(context, &target);
-    close_source(context, &from);
+        status = cadft__save_begin(&context->memory, folder, others.names,
+                                   others.n_names, &save, error);
+    if (!status) {
+        status =
+            cadft__weights_write(context, &save, parameters, origin, error);
+        if (!status)
+            status = cadft__others_copy(&others, &save, error);
+        status = cadft__save_end(&save, status, error);
+    }
+    cadft__others_free(&others);
     return status;
 }

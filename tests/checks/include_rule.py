@@ -16,9 +16,10 @@ MAY = {
     "backend": {PUBLIC, "common"},
     "io": {PUBLIC, "common"},
     "loss": {PUBLIC, "common", "backend"},
-    "optimizer": {PUBLIC, "common", "backend"},
+    "optimizer": {PUBLIC, "common", "backend", "io"},
     "rewrite": {PUBLIC, "common", "backend"},
     "model": {PUBLIC, "common", "backend", "io"},
+    "checkpoint": {PUBLIC, "common", "backend", "io", "model/model_saved.h", "optimizer/saved.h"},
     "cpu": {"cadft/backend.h", "cadft/base.h", "common", "cpu/kernels"},
     "cpu/kernels": set(),
 }
