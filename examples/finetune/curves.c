@@ -80,7 +80,9 @@ static double value_at(const metrics_table *t, const series *s, size_t record)
         if (group == t->n_groups)
             return NAN;
     }
-    return s->value(&t->records[record], group);
+    double x = s->value(&t->records[record], group);
+    /* gnuplot cannot tell apart numbers as small as doubles can be. */
+    return fabs(x) < 1e-30 ? 0 : x;
 }
 
 static int has_weights(const metrics_table *t)
@@ -142,10 +144,11 @@ static void add_simple(picture *p, const char *title, value_fn value, int log)
     add_panel(p, &simple);
 }
 
-static void
-add_train_and_eval(picture *p, const char *title, value_fn train, value_fn eval)
+/* Mismatched demonstrations put the training far above what is held out. */
+static void add_train_and_eval(
+    picture *p, const char *title, int log, value_fn train, value_fn eval)
 {
-    panel both = {.title = title};
+    panel both = {.title = title, .logarithmic = log};
     add_series(&both, (series){train, NULL, 0, 0, "training"});
     add_series(&both, (series){eval, NULL, 0, 1, "held out"});
     add_panel(p, &both);
@@ -188,8 +191,8 @@ static void compose(picture *p)
             p->last_step =
                 fmax(p->last_step, (double)t->records[t->n - 1].step);
     }
-    add_train_and_eval(p, "NLL, nats a token", token_nll, eval_nll);
-    add_train_and_eval(p, "probability of a token", mean_p, eval_p);
+    add_train_and_eval(p, "NLL, nats a token", 1, token_nll, eval_nll);
+    add_train_and_eval(p, "probability of a token", 0, mean_p, eval_p);
     add_simple(p, "loss of the objective", loss, 1);
     add_weights(p);
     add_simple(p, "norm of the gradient", grad_norm, 1);
