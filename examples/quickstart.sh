@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh examples/quickstart.sh [arguments of host_trainer]
+# sh examples/quickstart.sh [arguments of finetune]
 #
 # From a fresh clone to a training run: installs what is missing (Debian,
-# Ubuntu), builds into build/, runs the example trainer from the folder where
-# you are. A second run installs and builds nothing.
+# Ubuntu), builds into build/, runs examples/finetune from the folder where you
+# are; without arguments its demonstration, into ./finetune-demo. A second run
+# installs and builds nothing.
 set -eu
 root=$(cd -- "$(dirname -- "$0")/.." && pwd)
 # The system's tools first: the shims of a Python manager may shadow meson.
@@ -23,7 +24,11 @@ else
     missing="$missing pkgconf libjansson-dev libopenblas-dev"
 fi
 
-if [ -n "$missing" ]; then
+# For pictures only: the run goes on where it cannot be had.
+wanted=
+command -v gnuplot >/dev/null || wanted=gnuplot-nox
+
+if [ -n "$missing$wanted" ]; then
     admin=
     if [ "$(id -u)" -ne 0 ]; then admin=sudo; fi
     if ! command -v apt-get >/dev/null ||
