@@ -187,6 +187,46 @@ class Finetune(unittest.TestCase):
         for name in "loss", "nll", "mean_w", "grad_norm":
             self.assertAlmostEqual(float(a[name]) / float(b[name]), 1, 5)
 
+    # --------------------------------------- numbers that are known otherwise
+
+    def test_scopes_of_one_micro_batch(self):
+        """In its first step each scope sees the same samples: the same bits."""
+        whole = "--steps", "1", "--micro-tokens", "2048"
+        for reduction in "token_mean", "sample_sum", "sample_mean", "sum":
+            ends = set()
+            for scope in "exact", "running", "local":
+                out = f"{reduction}-{scope}"
+                self.finetune(out, *whole, "--scope", scope, "--set", f"loss.reduction={reduction}")
+                ends.add(self.digest(out)[0])
+            self.assertEqual(len(ends), 1, reduction)
+
+    def test_scopes_of_sft(self):
+        """Without weights the scopes differ in the order of a sum only."""
+        norms = []
+        for scope in "exact", "running", "local":
+            self.finetune(scope, "--objective", "sft", "--scope", scope, "--steps", "1")
+            norms.append(float(self.digest(scope)[1][0]["grad_norm"]))
+        for norm in norms:
+            self.assertAlmostEqual(norm / norms[0], 1, 5)
+
+    def test_second_moment(self):
+        """Of one sample: the squared norm of the gradient of a step of that sample."""
+        self.finetune("out", "--batch", "1", "--steps", "1", "--second-moment", "1")
+        _, rows, facts = self.digest("out")
+        self.assertAlmostEqual(float(rows[0]["grad_norm"]) ** 2 / facts["moment_before"], 1, 6)
+        self.finetune("four", "--steps", "1", "--second-moment", "4", "--objective", "sft")
+        self.assertNotEqual(self.digest("four")[2]["moment_before"],
+                            self.digest("four")[2]["moment_after"])
+
+    def test_evaluation(self):
+        """Held out is what is trained on: NLL before is that of a step of all samples."""
+        self.finetune("out", "--eval-file", str(self.at / "train.jsonl"), "--batch", "100",
+                      "--steps", "1")
+        _, rows, facts = self.digest("out")
+        self.assertAlmostEqual(float(rows[0]["token_nll"]), facts["nll_before"], 6)
+        self.assertAlmostEqual(float(rows[0]["mean_p"]), facts["p_before"], 6)
+        self.assertAlmostEqual(float(rows[0]["eval_nll"]), facts["nll_after"], 6)
+
     # ------------------------------------------------------------- behaviour
 
     def test_trains(self):
