@@ -128,6 +128,8 @@ class Finetune(unittest.TestCase):
         self.finetune("one", "--threads", "1")
         self.finetune("two", "--threads", "2")
         self.assertEqual(self.digest("one"), self.digest("two"))
+        self.finetune("less", "--checkpointing")
+        self.assertEqual(self.digest("one"), self.digest("less"))
 
     def test_signals(self):
         more = "--epochs", "20", "--second-moment", "4"
@@ -180,12 +182,55 @@ class Finetune(unittest.TestCase):
     def test_one_micro_batch_is_as_exact(self):
         """The kept forward pass of scope exact is no other than a new one: a batch that
         fits one micro-batch gives nearly the gradient of the same batch in pieces."""
-        self.finetune("pieces", "--steps", "1")
+        self.finetune("pieces", "--steps", "1", "--micro-tokens", "24")
         self.finetune("whole", "--steps", "1", "--micro-tokens", "2048")
         self.assertEqual(len(self.digest("pieces")[1]), 1)
         a, b = (self.digest(x)[1][0] for x in ("pieces", "whole"))
         for name in "loss", "nll", "mean_w", "grad_norm":
             self.assertAlmostEqual(float(a[name]) / float(b[name]), 1, 5)
+
+    # --------------------------------------- numbers that are known otherwise
+
+    def test_scopes_of_one_micro_batch(self):
+        """In its first step each scope sees the same samples: the same bits."""
+        whole = "--steps", "1", "--micro-tokens", "2048"
+        for reduction in "token_mean", "sample_sum", "sample_mean", "sum":
+            ends = set()
+            for scope in "exact", "running", "local":
+                out = f"{reduction}-{scope}"
+                self.finetune(out, *whole, "--scope", scope, "--set", f"loss.reduction={reduction}")
+                ends.add(self.digest(out)[0])
+            self.assertEqual(len(ends), 1, reduction)
+
+    def test_scopes_of_sft(self):
+        """Without weights the scopes differ in the order of a sum only."""
+        norms = []
+        for scope in "exact", "running", "local":
+            self.finetune(scope, "--objective", "sft", "--scope", scope, "--steps", "1")
+            norms.append(float(self.digest(scope)[1][0]["grad_norm"]))
+        for norm in norms:
+            self.assertAlmostEqual(norm / norms[0], 1, 5)
+
+    def test_second_moment(self):
+        """The mean of the squared norms of the gradients of steps of one sample each, by a
+        model that stays as it is."""
+        self.finetune("out", "--batch", "1", "--steps", "5", "--second-moment", "5", "--objective",
+                      "dft", "--lr", "1e-30")
+        _, rows, facts = self.digest("out")
+        squares = [float(row["grad_norm"]) ** 2 for row in rows]
+        self.assertAlmostEqual(sum(squares) / 5 / facts["moment_before"], 1, 6)
+        self.assertEqual(facts["moment_before"], facts["moment_after"])
+        self.finetune("cadft", "--batch", "1", "--steps", "5", "--second-moment", "5")
+        self.assertLess(self.digest("cadft")[2]["moment_before"], facts["moment_before"])
+
+    def test_evaluation(self):
+        """Held out is what is trained on: NLL before is that of a step of all samples."""
+        self.finetune("out", "--eval-file", str(self.at / "train.jsonl"), "--batch", "100",
+                      "--steps", "1")
+        _, rows, facts = self.digest("out")
+        self.assertAlmostEqual(float(rows[0]["token_nll"]), facts["nll_before"], 6)
+        self.assertAlmostEqual(float(rows[0]["mean_p"]), facts["p_before"], 6)
+        self.assertAlmostEqual(float(rows[0]["eval_nll"]), facts["nll_after"], 6)
 
     # ------------------------------------------------------------- behaviour
 
@@ -238,6 +283,27 @@ class Finetune(unittest.TestCase):
                 found.append(file[8 + size + begin:8 + size + end])
             self.assertEqual(found[0] == found[1], same, name)
         self.assertIn("model.norm.weight", head)
+
+    def test_rewriting(self):
+        """Prompts short and long, which cannot all be continued together; a target of two
+        parts, which is left alone."""
+        with (self.at / "train.jsonl").open("w") as file:
+            for i in range(60):
+                file.write(json.dumps({"prompt": "?" * (i * 4 + 1), "completion": "abc" * 4}) + "\n")
+            for _ in range(4):
+                file.write('{"tokens": [1, 2, 3, 4, 5], "labels": [-100, 2, -100, 4, 5]}\n')
+        every = ("--rewrite", "--set", "rewrite.interval=1", "--set", "rewrite.warmup_steps=8",
+                 "--set", "rewrite.fraction=1", "--set", "rewrite.probability=1",
+                 "--set", "rewrite.min_observations=1", "--set", "rewrite.threshold=-9",
+                 "--micro-tokens", "600", "--steps", "16", "--eval-share", "0")
+        self.finetune("all", *every, "--set", "rewrite.require_end=0")
+        self.assertEqual(self.digest("all")[1][-1]["rewrites"], "60")
+        self.finetune("ended", *every)
+        most, some = ([int(row["rewrites"]) for row in self.digest(out)[1]]
+                      for out in ("all", "ended"))
+        self.assertEqual(most[7], 0)
+        self.assertGreater(most[8], 40)
+        self.assertLess(some[8], most[8])
 
     def test_held_out_file(self):
         write_data(self.at / "held.jsonl", 9, seed=5)

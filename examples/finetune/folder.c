@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { ROOM = 256 }; /* for what is put behind a folder's path */
+
 static int failed(const char *path, text_error *error)
 {
     return text_fail(error, TEXT_FAILED, "%s: %s", path, strerror(errno));
@@ -56,7 +58,7 @@ int folder_open(const char *path, int lock, run_folder *f, text_error *error)
     *f = (run_folder){.fd = -1};
     while (n > 1 && path[n - 1] == '/')
         n--;
-    if (n == 0 || n >= sizeof f->path)
+    if (n == 0 || n >= sizeof f->path - ROOM)
         return text_fail(error, TEXT_INPUT, "\"%s\" is not a folder's path",
                          path);
     memcpy(f->path, path, n);

@@ -120,8 +120,8 @@ static const struct argp_option table[] = {
      "Show sizes, steps and memory; write nothing", 5},
     {0}};
 
-/* Options that are a number or a text and nothing else. */
-enum { WHOLE, REAL, TEXT };
+/* Options that set one field and nothing else; a flag sets it to `high`. */
+enum { WHOLE, REAL, TEXT, FLAG };
 
 typedef struct field {
     int key, type;
@@ -153,7 +153,12 @@ static const field fields[] = {
     FIELD(OPT_SAVE_EVERY, WHOLE, save_every, 1, 1e9),
     FIELD(OPT_KEEP, WHOLE, keep, 0, 1e6),
     FIELD(OPT_LOG_EVERY, WHOLE, log_every, 1, 1e9),
-    FIELD(OPT_SECOND_MOMENT, WHOLE, second_moment, 0, 1e6)};
+    FIELD(OPT_SECOND_MOMENT, WHOLE, second_moment, 0, 1e6),
+    FIELD(OPT_REWRITE, FLAG, rewriting, 0, 1),
+    FIELD(OPT_NO_REWRITE, FLAG, rewriting, 0, 0),
+    FIELD(OPT_FRESH, FLAG, fresh, 0, 1),
+    FIELD(OPT_QUIET, FLAG, quiet, 0, 1),
+    FIELD(OPT_DRY_RUN, FLAG, dry_run, 0, 1)};
 
 /* Options that mean a knob of the library. */
 static const struct {
@@ -369,21 +374,30 @@ static void check_whole(options *o, struct argp_state *state)
                    (long long)o->max_length, (long long)o->micro_tokens);
 }
 
+static int take_field(int key, char *text, options *o, struct argp_state *state)
+{
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const field *f = &fields[i];
+        void *at = (char *)o + f->offset;
+        if (f->key != key)
+            continue;
+        if (f->type == TEXT)
+            *(const char **)at = text;
+        else if (f->type == FLAG)
+            *(int *)at = (int)f->high;
+        else
+            take_number(f, text, o, state);
+        return 1;
+    }
+    return 0;
+}
+
 static error_t take(int key, char *text, struct argp_state *state)
 {
     static const char *const formats[] = {"auto", "plain", "chat", NULL};
     static const char *const bad_lines[] = {"stop", "skip", NULL};
     options *o = state->input;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        if (fields[i].key != key)
-            continue;
-        if (fields[i].type == TEXT)
-            *(const char **)(void *)((char *)o + fields[i].offset) = text;
-        else
-            take_number(&fields[i], text, o, state);
-        return 0;
-    }
-    if (take_short_form(key, text, o, state))
+    if (take_field(key, text, o, state) || take_short_form(key, text, o, state))
         return 0;
     switch (key) {
     case OPT_OBJECTIVE:
@@ -401,19 +415,6 @@ static error_t take(int key, char *text, struct argp_state *state)
     case OPT_FREEZE:
     case OPT_FROM:
         add_text(key, text, o, state);
-        break;
-    case OPT_REWRITE:
-    case OPT_NO_REWRITE:
-        o->rewriting = key == OPT_REWRITE;
-        break;
-    case OPT_FRESH:
-        o->fresh = 1;
-        break;
-    case OPT_QUIET:
-        o->quiet = 1;
-        break;
-    case OPT_DRY_RUN:
-        o->dry_run = 1;
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "%s: not expected here", text);

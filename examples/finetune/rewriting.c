@@ -63,28 +63,41 @@ static int answers_alloc(answers *a, int64_t prompt_tokens, text_error *error)
                : text_fail(error, TEXT_FAILED, "out of memory for answers");
 }
 
-/* As many of the picks as a micro-batch has room for, prompts and answers. */
+/* How many of the picks are continued together: what a micro-batch has room
+ * for, prompts and answers. The longest answer must fit behind the longest
+ * prompt, as the library gives all of them the same room. */
+static int64_t
+answers_choose(const trainer *t, size_t n, int64_t most, answers *a)
+{
+    int64_t used = 0, prompts = 0, longest_prompt = 0;
+    for (; a->n < n; a->n++) {
+        const text_sample *s = t->samples[a->ids[a->n]];
+        int64_t room = room_of(t, s, most), prompt = s->n_prompt;
+        used += prompt + room;
+        room = room > a->longest ? room : a->longest;
+        prompt = prompt > longest_prompt ? prompt : longest_prompt;
+        if (a->n > 0 && (used > t->session->options->micro_tokens ||
+                         prompt + room > t->session->max_length))
+            break;
+        a->longest = room;
+        longest_prompt = prompt;
+        prompts += s->n_prompt;
+    }
+    return prompts;
+}
+
 static int answers_begin(
     const trainer *t, int64_t *ids, size_t n, answers *a, text_error *error)
 {
     cadft_error e = {.struct_size = sizeof e};
-    int64_t most = 0, used = 0, prompts = 0;
+    int64_t most = 0;
     *a = (answers){.ids = ids};
     int status = checked(
         cadft_rewrite_get_i64(t->rewrite, CADFT_REWRITE_MAX_LENGTH, &most, &e),
         &e, error);
     if (status != TEXT_OK)
         return status;
-    for (; a->n < n; a->n++) {
-        const text_sample *s = t->samples[ids[a->n]];
-        int32_t room = room_of(t, s, most);
-        used += s->n_prompt + room;
-        if (a->n > 0 && used > t->session->options->micro_tokens)
-            break;
-        prompts += s->n_prompt;
-        a->longest = room > a->longest ? room : a->longest;
-    }
-    status = answers_alloc(a, prompts, error);
+    status = answers_alloc(a, answers_choose(t, n, most, a), error);
     for (size_t i = 0; i < a->n && status == TEXT_OK; i++) {
         const text_sample *s = t->samples[ids[i]];
         memcpy(a->prompts + a->bounds[i], s->tokens,

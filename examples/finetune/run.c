@@ -127,7 +127,10 @@ static int one_step(trainer *t, outputs *out, text_error *error)
     if (status == TEXT_OK)
         status = count_rewrites(t, error);
     t->now.seconds += seconds_now() - start;
-    if (status == TEXT_OK && is_due(t, eval_every(s)))
+    if (status != TEXT_OK)
+        return text_fail(error, status, "%s, step %" PRId64 ": %s",
+                         t->objective->name, t->step + 1, error->message);
+    if (is_due(t, eval_every(s)))
         status = evaluate(t, error);
     if (status == TEXT_OK && t->step == 1)
         status = after_first(t, error);
@@ -161,8 +164,9 @@ static int stop(trainer *t, outputs *out, text_error *error)
     if (status == TEXT_OK)
         fprintf(stderr,
                 "finetune: stopped after step %" PRId64 " of %" PRId64
-                "; the same command goes on from there\n",
-                t->step, t->session->steps);
+                "; the same command%s goes on from there\n",
+                t->step, t->session->steps,
+                t->session->options->fresh ? " without --fresh" : "");
     return status;
 }
 
