@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh examples/quickstart.sh [arguments of host_trainer]
+# sh examples/quickstart.sh [arguments of finetune]
 #
 # From a fresh clone to a training run: installs what is missing (Debian,
-# Ubuntu), builds into build/, runs the example trainer from the folder where
-# you are. A second run installs and builds nothing.
+# Ubuntu), builds into build/, runs examples/finetune from the folder where you
+# are; without arguments its demonstration, into ./finetune-demo. A second run
+# installs and builds nothing.
 set -eu
 root=$(cd -- "$(dirname -- "$0")/.." && pwd)
 # The system's tools first: the shims of a Python manager may shadow meson.
@@ -16,27 +17,32 @@ command -v meson >/dev/null || missing="$missing meson"
 command -v ninja >/dev/null || missing="$missing ninja-build"
 if command -v pkg-config >/dev/null; then
     pkg-config --exists jansson || missing="$missing libjansson-dev"
-    # any of those that meson_options.txt lists will do
-    pkg-config --exists openblas || pkg-config --exists cblas ||
-        pkg-config --exists blis || missing="$missing libopenblas-dev"
 else
-    missing="$missing pkgconf libjansson-dev libopenblas-dev"
+    missing="$missing pkgconf libjansson-dev"
 fi
 
-if [ -n "$missing" ]; then
+# install PACKAGES: 1 where there is no apt-get or no right to use it.
+install() {
     admin=
     if [ "$(id -u)" -ne 0 ]; then admin=sudo; fi
-    if ! command -v apt-get >/dev/null ||
-        { [ -n "$admin" ] && ! command -v sudo >/dev/null; }; then
-        echo "quickstart: please install these packages first (their Debian" \
-            "names), or run as root where there is apt-get:$missing" >&2
-        exit 1
-    fi
-    echo "quickstart: installing$missing" >&2
+    command -v apt-get >/dev/null || return 1
+    [ -z "$admin" ] || command -v sudo >/dev/null || return 1
+    echo "quickstart: installing $*" >&2
     $admin apt-get -qq update >&2
-    # shellcheck disable=SC2086 # a list of names
     $admin env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
-        --no-install-recommends $missing </dev/null >&2
+        --no-install-recommends "$@" </dev/null >&2
+}
+
+# shellcheck disable=SC2086 # a list of names
+if [ -n "$missing" ] && ! install $missing; then
+    echo "quickstart: please install these packages first (their Debian" \
+        "names), or run as root where there is apt-get:$missing" >&2
+    exit 1
+fi
+
+# It draws the curves; without it there is everything else.
+if ! command -v gnuplot >/dev/null && ! install gnuplot-nox; then
+    echo "quickstart: going on without gnuplot, and so without a picture" >&2
 fi
 
 # A build folder that was moved or left half-way is wiped and made again.
@@ -46,7 +52,7 @@ elif ! meson setup --reconfigure "$root/build" "$root" -Dexamples=enabled \
     >/dev/null 2>&1; then
     meson setup --wipe "$root/build" "$root" -Dexamples=enabled >&2
 fi
-trainer=examples/host_trainer/host_trainer
+trainer=examples/finetune/finetune
 ninja --quiet -C "$root/build" "$trainer" >&2
 
 exec "$root/build/$trainer" "$@"

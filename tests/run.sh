@@ -55,6 +55,7 @@ want check pkg-config --exists check
 want libjansson-dev pkg-config --exists jansson
 want libopenblas-dev pkg-config --exists openblas
 want libdlpack-dev test -f /usr/include/dlpack/dlpack.h
+want gnuplot-nox command -v gnuplot
 want python3-numpy python3 -c 'import numpy'
 want python3-venv python3 -c 'import ensurepip'
 [ $clang = no ] || want clang command -v clang

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/arithmetic.h"
 #include "util.h"
 
 /* ---------------------------------------------------------------- lists */
@@ -75,35 +76,21 @@ static int move_last(demo_list *from, size_t n, demo_list *to)
 
 /* ----------------------------------------------------------- generating */
 
-/* Column arithmetic with the work shown, every digit at a fixed place so
- * that a model without attention can learn it:
- *
- *     47+35=  ->  7+5=12;4+3+1=08;#### 82
- *     82-35=  ->  2-5=-3;8-3-1=+4;#### 47 */
 static int generate_one(int a, char op, int b, demo_list *out)
 {
-    char prompt[16], completion[64];
-    int n = snprintf(prompt, sizeof prompt, "%d%c%d=", a, op, b), k;
-    int a0 = a % 10, a1 = a / 10, b0 = b % 10, b1 = b / 10;
-    if (op == '+') {
-        int units = a0 + b0, carry = units / 10;
-        k = snprintf(completion, sizeof completion,
-                     "%d+%d=%02d;%d+%d+%d=%02d;#### %d", a0, b0, units, a1, b1,
-                     carry, a1 + b1 + carry, a + b);
-    } else {
-        int units = a0 - b0, borrow = units < 0;
-        k = snprintf(completion, sizeof completion,
-                     "%d-%d=%+d;%d-%d-%d=%+d;#### %d", a0, b0, units, a1, b1,
-                     borrow, a1 - b1 - borrow, a - b);
-    }
-    return demo_list_add(out, prompt, (size_t)n, completion, (size_t)k);
+    arithmetic_item item;
+    arithmetic_make(a, op, b, &item);
+    return demo_list_add(out, item.question, strlen(item.question), item.answer,
+                         strlen(item.answer));
 }
 
 int data_generate(demo_list *out)
 {
     int status = HOST_OK;
-    for (int a = 10; a < 100 && status == HOST_OK; a++)
-        for (int b = 10; b < 100 && status == HOST_OK; b++) {
+    for (int a = ARITHMETIC_LEAST; a <= ARITHMETIC_MOST && status == HOST_OK;
+         a++)
+        for (int b = ARITHMETIC_LEAST;
+             b <= ARITHMETIC_MOST && status == HOST_OK; b++) {
             status = generate_one(a, '+', b, out);
             if (status == HOST_OK && b <= a)
                 status = generate_one(a, '-', b, out);
@@ -113,60 +100,18 @@ int data_generate(demo_list *out)
 
 /* ------------------------------------------------------------- spoiling */
 
-/* The same content in an alien style: digits and signs spelled out. */
-static size_t spell(const unsigned char *from, size_t n, unsigned char *to)
-{
-    static const char *const digits[10] = {" zero",  " one",  " two", " three",
-                                           " four",  " five", " six", " seven",
-                                           " eight", " nine"};
-    size_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = from[i];
-        const char *word = c >= '0' && c <= '9' ? digits[c - '0']
-                           : c == '+'           ? " plus"
-                           : c == '-'           ? " minus"
-                           : c == '='           ? " is"
-                           : c == ';'           ? " then"
-                                                : NULL;
-        size_t k = word ? strlen(word) : 1;
-        memcpy(to + at, word ? (const void *)word : &c, k);
-        at += k;
-    }
-    return at;
-}
-
-enum { LONGEST_WORD = 6 }; /* " three" */
-
-enum { SPOIL_STYLE, SPOIL_ORDER, SPOIL_ANSWER, SPOIL_KINDS };
-
-/* Replace the completion of `d`: spelled out, its bytes in random order, or
- * the completion of another question. */
+/* Replace the completion of `d`. */
 static int spoil(demo *d, const demo *other, size_t max_bytes, uint64_t *rng)
 {
-    size_t kind = rng_below(rng, SPOIL_KINDS);
     size_t n = d->n_completion > other->n_completion ? d->n_completion
                                                      : other->n_completion;
-    unsigned char *text = malloc(d->n_prompt + n * LONGEST_WORD);
+    unsigned char *text = malloc(d->n_prompt + n * MISMATCH_GROWTH);
     if (!text)
         return fail(HOST_FAILED, "out of memory for a demonstration");
     memcpy(text, d->text, d->n_prompt);
-    unsigned char *to = text + d->n_prompt;
-    const unsigned char *from = d->text + d->n_prompt;
-    n = d->n_completion;
-    if (kind == SPOIL_STYLE) {
-        n = spell(from, n, to);
-    } else if (kind == SPOIL_ORDER) {
-        memcpy(to, from, n);
-        for (size_t i = n; i > 1; i--) {
-            size_t j = rng_below(rng, i);
-            unsigned char c = to[i - 1];
-            to[i - 1] = to[j];
-            to[j] = c;
-        }
-    } else {
-        n = other->n_completion;
-        memcpy(to, other->text + other->n_prompt, n);
-    }
+    n = mismatch_make(d->text + d->n_prompt, d->n_completion,
+                      other->text + other->n_prompt, other->n_completion,
+                      text + d->n_prompt, rng);
     free(d->text);
     d->text = text;
     d->n_completion = n < max_bytes ? n : max_bytes;

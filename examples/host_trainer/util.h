@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small things every file here needs: one way to complain, one generator of
- * random numbers, one clock. */
+/* Small things every file here needs: one way to complain, one clock, and the
+ * generator of random numbers. */
 #ifndef HOST_UTIL_H
 #define HOST_UTIL_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "text/random.h"
 
 /* Exit statuses; functions that can fail return one of them. */
 enum {
@@ -26,19 +28,6 @@ int fail(int status, const char *format, ...) HOST_PRINTF(2, 3);
 
 /* Tell fail() that a progress line is on the terminal. */
 void progress_shown(int shown);
-
-/* splitmix64: tiny, seedable, the same on every machine. */
-uint64_t rng_next(uint64_t *state);
-
-/* Uniform in [0, n), n > 0. */
-size_t rng_below(uint64_t *state, size_t n);
-
-/* Uniform in [0, 1), 24 random bits: exact in float. */
-float rng_unit(uint64_t *state);
-
-/* A generator of its own for each purpose, so that changing how one purpose
- * draws does not disturb the others. */
-uint64_t rng_for(uint64_t seed, uint64_t purpose);
 
 /* Ctrl-C asks the program to stop after the step at hand; a second one ends
  * it at once. */

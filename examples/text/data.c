@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _POSIX_C_SOURCE 200809L
 #include "text/data.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "text/jsonl.h"
 #include "text/lines.h"
@@ -82,13 +84,14 @@ static int settle(reader *r,
                   text_error *error)
 {
     text_sample *s = &r->out->samples[place];
-    int32_t most = r->options->max_tokens;
+    int32_t most = r->options->max_tokens, group = s->group;
     size_t line = s->line;
     if (status == TEXT_OK)
         status = check_vocab(r, made, why);
     if (status == TEXT_OK && (most == 0 || made->n <= most)) {
         *s = *made;
         s->line = line;
+        s->group = group;
         return TEXT_OK;
     }
     int32_t n = made->n;
@@ -116,7 +119,8 @@ static int add_place(reader *r, text_error *error)
         out->samples = samples;
         out->capacity = capacity;
     }
-    out->samples[out->n++] = (text_sample){.line = r->lines.number};
+    out->samples[out->n++] =
+        (text_sample){.line = r->lines.number, .group = -1};
     return TEXT_OK;
 }
 
@@ -181,6 +185,32 @@ static int parse(const reader *r, jsonl_item *item, text_error *why)
     return TEXT_OK;
 }
 
+/* The number of a line's group, -1 without one. */
+static int
+find_group(text_data *out, const json_t *name, int32_t *group, text_error *why)
+{
+    *group = -1;
+    if (!name)
+        return TEXT_OK;
+    if (!json_is_string(name))
+        return text_fail(why, TEXT_INPUT, "field \"group\" is not a text");
+    const char *text = json_string_value(name);
+    for (size_t i = 0; i < out->n_groups && *group < 0; i++)
+        if (strcmp(out->groups[i], text) == 0)
+            *group = (int32_t)i;
+    if (*group >= 0)
+        return TEXT_OK;
+    char **groups = realloc(out->groups, (out->n_groups + 1) * sizeof *groups);
+    if (groups)
+        out->groups = groups;
+    char *copy = groups ? strdup(text) : NULL;
+    if (!copy)
+        return text_fail(why, TEXT_FAILED, "out of memory");
+    *group = (int32_t)out->n_groups;
+    out->groups[out->n_groups++] = copy;
+    return TEXT_OK;
+}
+
 static int take_line(reader *r, text_error *error)
 {
     jsonl_item item;
@@ -190,6 +220,12 @@ static int take_line(reader *r, text_error *error)
     if (status != TEXT_OK)
         return status;
     int parsed = parse(r, &item, &why);
+    if (parsed == TEXT_OK) {
+        parsed = find_group(r->out, json_object_get(item.root, "group"),
+                            &r->out->samples[r->out->n - 1].group, &why);
+        if (parsed != TEXT_OK)
+            jsonl_free(&item);
+    }
     if (parsed == TEXT_OK &&
         (item.form == JSONL_TEXTS || item.form == JSONL_MESSAGES)) {
         status = queue(r, &item, error);
@@ -295,5 +331,8 @@ void text_data_free(text_data *data)
     for (size_t i = 0; i < data->n; i++)
         sample_free(&data->samples[i]);
     free(data->samples);
+    for (size_t i = 0; i < data->n_groups; i++)
+        free(data->groups[i]);
+    free(data->groups);
     *data = (text_data){0};
 }

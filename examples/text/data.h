@@ -24,6 +24,7 @@ typedef struct text_sample {
     int32_t n;
     int32_t n_labels; /* rows with a label, at least 1 */
     int32_t n_prompt; /* tokens before the first target */
+    int32_t group;    /* in text_data.groups; -1: none */
     size_t line;      /* of the file, from 1; 0: none */
 } text_sample;
 
@@ -52,6 +53,10 @@ typedef struct text_data {
     size_t n_split;               /* see tokenized.split */
     text_error notes[DATA_NOTES]; /* on the first lines skipped or left out */
     size_t n_notes;
+    /* Texts that the field "group" of a line had, for tables: [n_groups] in
+     * the order they came. */
+    char **groups;
+    size_t n_groups;
 } text_data;
 
 /* Read a file. Errors name file, line and field: "train.jsonl, line 17: field
