@@ -3,57 +3,12 @@
 
 #include <string.h>
 
+#include "common/crc.h"
 #include "common/error.h"
 
 enum { FRAME = 12 }; /* tag, length, checksum */
 
 static const unsigned char magic[7] = {'C', 'A', 'D', 'F', 'T', 'S', 'T'};
-
-/* --------------------------------------------------------------- checksum */
-
-/* From where on a table, made for the call, pays. */
-enum { LONG = 4096, LANES = 8 };
-
-/* CRC-32 of IEEE 802.3, a bit at a time. */
-static uint32_t crc_short(uint32_t crc, const unsigned char *data, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        crc ^= data[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = (crc >> 1) ^ (0xedb88320u & (0u - (crc & 1)));
-    }
-    return crc;
-}
-
-/* Eight bytes at a time: table[k][b] is what byte b becomes when k more
- * follow. */
-static uint32_t crc_long(uint32_t crc, const unsigned char *data, size_t size)
-{
-    uint32_t table[LANES][256];
-    size_t i = 0;
-    for (uint32_t b = 0; b < 256; b++) {
-        unsigned char byte = (unsigned char)b;
-        table[0][b] = crc_short(0, &byte, 1);
-    }
-    for (int k = 1; k < LANES; k++)
-        for (uint32_t b = 0; b < 256; b++)
-            table[k][b] =
-                (table[k - 1][b] >> 8) ^ table[0][table[k - 1][b] & 255];
-    for (; size - i >= LANES; i += LANES) {
-        uint64_t x = cadft__state_get64(data + i) ^ crc;
-        crc = 0;
-        for (int k = 0; k < LANES; k++)
-            crc ^= table[LANES - 1 - k][x >> (8 * k) & 255];
-    }
-    return crc_short(crc, data + i, size - i);
-}
-
-static uint32_t crc32(const unsigned char *data, size_t size)
-{
-    uint32_t start = 0xffffffffu;
-    return ~(size < LONG ? crc_short(start, data, size)
-                         : crc_long(start, data, size));
-}
 
 /* ---------------------------------------------------------------- writing */
 
@@ -82,7 +37,8 @@ unsigned char *cadft__state_start(unsigned char *at, uint32_t tag, size_t bytes)
 
 unsigned char *cadft__state_finish(unsigned char *payload, size_t bytes)
 {
-    return cadft__state_put32(payload + bytes, crc32(payload - 8, bytes + 8));
+    return cadft__state_put32(payload + bytes,
+                              cadft__crc32(0, payload - 8, bytes + 8));
 }
 
 unsigned char *cadft__state_section(unsigned char *at,
@@ -107,7 +63,8 @@ static size_t check_section(const unsigned char *at, size_t left)
     length = cadft__state_get32(at + 4);
     if (length > left - FRAME)
         return 0;
-    if (crc32(at, 8 + (size_t)length) != cadft__state_get32(at + 8 + length))
+    if (cadft__crc32(0, at, 8 + (size_t)length) !=
+        cadft__state_get32(at + 8 + length))
         return 0;
     return FRAME + (size_t)length;
 }
