@@ -266,8 +266,8 @@ void check_send(check_stage *stage)
 
 static int right(double got, double want, double tolerance)
 {
-    if (isnan(want))
-        return isnan(got);
+    if (!isfinite(want)) /* whatever the tolerance, which may be infinite */
+        return isnan(want) ? isnan(got) : got == want;
     return got == want || fabs(got - want) <= tolerance;
 }
 

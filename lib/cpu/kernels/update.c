@@ -4,8 +4,8 @@
  *
  * Memory sets the pace, so what is the same for all elements (data types, is
  * there a master) is asked for every vector instead of compiled eight times.
- * Each array is read before it is written: there is nothing to win by stores
- * past the cache.
+ * What is written was read before, but for a value beside its master, 2 bytes
+ * of 28: stores past the cache have nothing to win.
  */
 #include "cpu/kernels/lanes.h"
 
