@@ -262,6 +262,22 @@ class Finetune(unittest.TestCase):
             self.finetune(name, "--objective", name)
             self.assertEqual(self.digest(name), self.digest(f"out/{name}"))
 
+    def test_objectives_stopped(self):
+        """In the second of two: the first is not done again."""
+        more = "--objective", "sft,cadft", "--epochs", "8"
+        self.finetune("straight", *more)
+        path = self.at / "out" / "cadft" / "metrics.csv"
+        with subprocess.Popen(self.command("out", *more), stderr=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL) as child:
+            while child.poll() is None and not path.exists():
+                time.sleep(0.001)
+            child.send_signal(signal.SIGINT)
+        self.assertEqual(child.returncode, 130)
+        done = self.finetune("out", *more)
+        self.assertIn("out/sft: all 95 steps were done", done.stderr)
+        for name in "sft", "cadft":
+            self.assertEqual(self.digest(f"straight/{name}"), self.digest(f"out/{name}"))
+
     def test_dry_run(self):
         before = self.tree()
         done = self.finetune("out", "--dry-run")

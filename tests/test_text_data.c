@@ -98,6 +98,28 @@ START_TEST(ids)
 }
 END_TEST
 
+/* What a line says of where it comes from, for tables. */
+START_TEST(groups)
+{
+    options.bad_lines = BAD_LINES_SKIP;
+    check_read(
+        "{\"prompt\": \"a\", \"completion\": \"b\", \"group\": \"x\"}\n"
+        "{\"prompt\": \"\", \"completion\": \"\", \"group\": \"z\"}\n"
+        "{\"prompt_ids\": [1], \"completion_ids\": [2]}\n"
+        "{\"prompt_ids\": [1], \"completion_ids\": [2], "
+        "\"group\": \"y\"}\n"
+        "{\"group\": \"x\", \"prompt\": \"a\", \"completion\": \"b\"}\n");
+    ck_assert_uint_eq(data.n, 4);
+    ck_assert_str_eq(data.groups[data.samples[0].group], "x");
+    ck_assert_int_eq(data.samples[1].group, -1);
+    ck_assert_str_eq(data.groups[data.samples[2].group], "y");
+    ck_assert_int_eq(data.samples[3].group, data.samples[0].group);
+    options.bad_lines = BAD_LINES_STOP;
+    check_refused("{\"prompt\": \"a\", \"completion\": \"b\", \"group\": 1}",
+                  "field \"group\" is not a text");
+}
+END_TEST
+
 /* Without a prompt the first token cannot be learned, and the rest can. */
 START_TEST(no_prompt)
 {
@@ -434,6 +456,7 @@ int main(int argc, char **argv)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, texts);
     tcase_add_test(tests, ids);
+    tcase_add_test(tests, groups);
     tcase_add_test(tests, no_prompt);
     tcase_add_test(tests, order_of_mixed_forms);
     tcase_add_test(tests, one_made_by_hand);

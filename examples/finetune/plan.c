@@ -24,7 +24,7 @@ static int measure(const session *s, extent *x, text_error *error)
     *x = (extent){0};
     for (; status == TEXT_OK && x->steps < s->steps; x->steps++) {
         packed_step p;
-        size_t n = session_batch(s, x->steps);
+        size_t n = (size_t)batch;
         if ((x->steps + 1) * batch > (int64_t)s->n_train && x->steps > 0)
             break;
         for (size_t i = 0; i < n; i++)

@@ -64,7 +64,6 @@ static json_t *settings_now(const trainer *t)
     put(to, "the held-out data", "%016" PRIx64, (int64_t)s->held_digest);
     put(to, "the model", "%016" PRIx64, (int64_t)s->model_digest);
     put(to, "steps", "%" PRId64, s->steps);
-    put(to, "samples", "%" PRId64, s->samples);
     put(to, "batch", "%" PRId64, o->batch);
     put(to, "micro-tokens", "%" PRId64, o->micro_tokens);
     put(to, "max-length", "%" PRId64, s->max_length);

@@ -243,14 +243,13 @@ static int check_settings(const session *s, int64_t steps, text_error *error)
     return status;
 }
 
-static void count_steps(session *s)
+static int64_t count_steps(const session *s)
 {
     const options *o = s->options;
-    s->samples = o->steps ? o->steps * o->batch
-                          : llround(o->epochs * (double)s->n_train);
-    if (s->samples < 1)
-        s->samples = 1;
-    s->steps = (s->samples + o->batch - 1) / o->batch;
+    if (o->steps)
+        return o->steps;
+    int64_t n = llround(o->epochs * (double)s->n_train / (double)o->batch);
+    return n > 0 ? n : 1;
 }
 
 int session_open(const options *o, session *s, text_error *error)
@@ -275,7 +274,7 @@ int session_open(const options *o, session *s, text_error *error)
     take_groups(s);
     s->train_digest = digest_samples(s->train, s->n_train);
     s->held_digest = digest_samples(s->held, s->n_held);
-    count_steps(s);
+    s->steps = count_steps(s);
     return check_settings(s, s->steps, error);
 }
 
@@ -287,12 +286,6 @@ void session_close(session *s)
     text_data_free(&s->eval_data);
     cadft_context_destroy(s->context);
     *s = (session){.options = NULL};
-}
-
-size_t session_batch(const session *s, int64_t step)
-{
-    int64_t left = s->samples - step * s->options->batch;
-    return (size_t)(left < s->options->batch ? left : s->options->batch);
 }
 
 size_t session_sample(const session *s, int64_t place)

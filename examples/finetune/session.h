@@ -26,17 +26,16 @@ typedef struct session {
     size_t n_groups;
     /* Of tokens and labels; of the model's folder. */
     uint64_t train_digest, held_digest, model_digest;
-    int64_t steps;   /* of each objective */
-    int64_t samples; /* seen by it; the last step takes what is left */
+    /* Optimizer steps of each objective. All have options.batch samples, as
+     * the weights are relative to those of their step: epochs are rounded to
+     * whole batches. */
+    int64_t steps;
 } session;
 
 /* Check the settings, read the model's config and the data. `s` is to be freed
  * in any case. What was left out of the data is told on stderr. */
 int session_open(const options *o, session *s, text_error *error);
 void session_close(session *s);
-
-/* Samples of step `step`, from 0, at most options.batch. */
-size_t session_batch(const session *s, int64_t step);
 
 /* Which of `train` is the `place`-th sample of a run. */
 size_t session_sample(const session *s, int64_t place);

@@ -24,7 +24,7 @@ static void batch_free(batch *b)
 static int batch_pick(const trainer *t, batch *b, text_error *error)
 {
     const session *s = t->session;
-    *b = (batch){.n = session_batch(s, t->step)};
+    *b = (batch){.n = (size_t)s->options->batch};
     b->samples = calloc(b->n, sizeof *b->samples);
     b->ids = calloc(b->n, sizeof *b->ids);
     b->c = calloc(3 * b->n, sizeof *b->c);

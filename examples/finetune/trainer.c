@@ -9,8 +9,10 @@ int trainer_rewrites(const session *s, const objective_option *objective)
     const options *o = s->options;
     if (o->rewriting >= 0)
         return o->rewriting;
+    /* Epochs were rounded to whole batches. */
+    int64_t seen = s->steps * o->batch + o->batch / 2;
     return strcmp(objective->name, "cadft") == 0 &&
-           s->samples >= 3 * (int64_t)s->n_train;
+           seen >= 3 * (int64_t)s->n_train;
 }
 
 int trainer_loss(const trainer *t, cadft_loss **out, text_error *error)
