@@ -241,6 +241,9 @@ check_work(check_stage *stage, int32_t op, const void *args, int64_t *rows)
         return NULL;
     work = check_new(stage, "work", CADFT_DTYPE_F32, 1, count, count);
     work->scratch = 1;
+    work->offset = 64; /* as the contract has it, whatever it is of */
+    memset(work->before, CANARY, (size_t)work->bytes);
+    memset(work->before + work->offset, 0, (size_t)count * 4);
     return work;
 }
 
