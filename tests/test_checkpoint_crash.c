@@ -63,18 +63,26 @@ static int act(void *user)
     return status ? 2 : 0;
 }
 
-/* What is found, and loaded, is whole: its mark, or 0 for none. */
+/* What is found can be loaded: the mark of the newest, or 0 for none. So can
+ * all before it: nothing half lies under a checkpoint's name. */
 static char held(int64_t *step)
 {
     cadft_checkpoint p = {
         .struct_size = sizeof p, .folder = run, .loss = w.loss};
-    char mark = 0;
-    CHECK_OK(cadft_checkpoint_find(context, run, -1, step, &err), err);
-    if (*step < 0)
-        return 0;
-    p.step = *step;
-    CHECK_OK(cadft_checkpoint_load(context, &p, &mark, 1, NULL, &err), err);
-    return mark;
+    char first = 0, mark;
+    int64_t before = -1;
+    *step = -1;
+    do {
+        CHECK_OK(cadft_checkpoint_find(context, run, before, &p.step, &err),
+                 err);
+        if (p.step < 0)
+            break;
+        CHECK_OK(cadft_checkpoint_load(context, &p, &mark, 1, NULL, &err), err);
+        first = before < 0 ? mark : first;
+        *step = before < 0 ? p.step : *step;
+        before = p.step;
+    } while (1);
+    return first;
 }
 
 /* How the folder is before: nothing, or steps 1 and 2. */
