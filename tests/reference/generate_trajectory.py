@@ -15,18 +15,22 @@ are the micro-batches, in which statistics of one micro-batch or running ones se
 
 The file: of each model the demonstrations (`tokens`, the first `prompt` of them given); `batches`
 [steps, demonstrations of the step]; `groups`, how many of these are in each micro-batch; and of
-each case the knobs that differ from the library's defaults, by their names, then per step
+each case the knobs of `loss` and `optimizer`, by their names, where they may differ from the
+library's defaults; and in `steps`, per step,
 
     lr, norm     rate; norm of the gradient before clipping
     loss, nll    sum of scale * w * token loss; mean negative log-likelihood
     c, w         per demonstration of the step
 
-and of the parameters in the end `norm`, `moved` (norm of the change) and `elements`, one at each
-of PLACES (shares of the count, row-major). Half of the demonstrations are mostly the model's own
+and of the `parameters` in the end `norm`, `moved` (norm of the change), `largest` magnitude,
+and `elements`, one at each of PLACES (shares of the count, row-major). Half of the demonstrations are mostly the model's own
 words, so that they differ in compatibility.
 
-Each run prints how far the same in float32 is from float64: what a test may ask of float32."""
-import fnmatch
+Each run prints how far torch's float32 is from float64, and fails where that is more than
+LIMIT. AdamW begins with the sign of the gradient: an element that is all but zero in the first
+step goes wherever rounding sends it, and the run tells of that element only. Then another SEED
+or model is due; those with large logits or with biases of keys (which nearly cancel out) rarely
+do."""
 import json
 import math
 import pathlib
@@ -45,9 +49,9 @@ GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 FILE = GOLDEN / "trajectory" / "steps.json"
 STEPS, DEMONSTRATIONS, GROUPS = 20, 24, (3, 5)
 PLACES = (0.0, 0.21, 0.5, 0.77, 0.999)
-SEED = 20
+SEED, LIMIT = 20, 8e-6
 
-OPTIMIZER = dict(lr="0.003", beta1="0.9", beta2="0.95", eps="1e-8", weight_decay="0.01",
+OPTIMIZER = dict(lr="0.002", beta1="0.9", beta2="0.95", eps="1e-8", weight_decay="0.01",
                  clip_norm="1", schedule="cosine", planned_steps=str(STEPS), warmup_steps="3",
                  lr_floor="0.1")
 LOSS = dict(objective="dft", weighting="1", beta="1", eps="1e-6", ddof="0", scope="exact",
@@ -58,11 +62,7 @@ CASES = [
     dict(name="cadft", model="llama_tied", loss={}),
     dict(name="cadft_running", model="llama_tied", loss=dict(scope="running")),
     dict(name="cadft_local", model="mistral", loss=dict(scope="local", reduction="sum"),
-         optimizer=dict(grad_scale="0.01")),
-    dict(name="cadft_rope", model="llama_rope", loss=dict(reduction="sample_sum")),
-    # Queries, keys and values with biases. Those of keys nearly cancel out in attention: their
-    # gradient is rounding, which AdamW would make large.
-    dict(name="cadft_frozen", model="qwen2", loss={}, frozen="*.k_proj.bias"),
+         optimizer=dict(grad_scale="0.01", clip_norm="0.1")),
     dict(name="weighted_sft", model="qwen3",
          loss=dict(objective="sft", beta="2", ddof="1", renormalise="1",
                    reduction="sample_mean")),
@@ -155,7 +155,7 @@ def loss_of(rows, w, k):
     for l, weight in zip(rows, w):
         token = l if k["objective"] == "sft" else torch.exp(-l).detach() * l
         scale = {"token_mean": 1 / total, "sample_mean": 1 / (len(rows) * len(l)),
-                 "sample_sum": 1 / len(rows), "sum": 1.0}[k["reduction"]]
+                 "sum": 1.0}[k["reduction"]]
         parts.append(weight * scale * token.sum())
     return sum(parts)
 
@@ -182,14 +182,13 @@ def make_optimizer(parameters, k):
 def train(case, data, batches, double=True):
     truth = model_truth.Truth(*load(case["model"]), double=double)
     kl, ko = {**LOSS, **case["loss"]}, {**OPTIMIZER, "grad_scale": "1", **case["optimizer"]}
-    parameters = {name: p for name, p in truth.model.named_parameters()
-                  if not fnmatch.fnmatchcase(name, case["frozen"])}
+    parameters = dict(truth.model.named_parameters())
     first = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer, schedule = make_optimizer(parameters.values(), ko)
     weights = Weights(kl)
     steps = {key: [] for key in ("lr", "norm", "loss", "nll", "c", "w")}
     for batch in batches:
-        truth.model.zero_grad()
+        optimizer.zero_grad()
         rows = [nll(truth, data[i]) for i in batch]
         c = [float(l.detach().mean()) for l in rows]
         w = weights.weigh([c[:GROUPS[0]], c[GROUPS[0]:]])
@@ -216,8 +215,10 @@ def digest(value, first):
 
 # -------------------------------------------------------------------------------------- file
 
-def gap(a, b):
-    return float(np.max(np.abs(np.array(a) - np.array(b)) / np.abs(np.array(b))))
+def gap(a, b, unit=None):
+    """Largest difference, in units of b or of `unit`."""
+    a, b = np.array(a), np.array(b)
+    return float(np.max(np.abs(a - b) / (np.abs(b) if unit is None else unit)))
 
 
 def tell(case, double, single):
@@ -228,12 +229,13 @@ def tell(case, double, single):
           f"{max(s['norm']):.3f}, least w {min(map(min, s['w'])):.3f}, moved "
           f"{min(d['moved'] / d['norm'] for d in end.values()):.1e} to "
           f"{max(d['moved'] / d['norm'] for d in end.values()):.1e}")
-    steps = ", ".join(f"{key} {gap(single[0][key], s[key]):.1e}" for key in s)
-    last = [(gap(single[1][n]["norm"], d["norm"]), gap(single[1][n]["moved"], d["moved"]),
-             max(abs(a - b) for a, b in zip(single[1][n]["elements"], d["elements"])) /
-             d["largest"]) for n, d in end.items()]
-    print("    float32: " + steps + "; norm {:.1e}, moved {:.1e}, elements {:.1e}".format(
-        *(max(x) for x in zip(*last))))
+    gaps = {key: gap(single[0][key], s[key]) for key in s}
+    for key in ("norm", "moved", "elements"):
+        gaps["end " + key] = max(
+            gap(single[1][n][key], d[key], d["largest"] if key == "elements" else None)
+            for n, d in end.items())
+    print("    float32: " + ", ".join(f"{key} {value:.1e}" for key, value in gaps.items()))
+    assert max(gaps.values()) < LIMIT, "take another seed"
 
 
 def rounded(x):
@@ -241,7 +243,7 @@ def rounded(x):
         return {key: rounded(value) for key, value in x.items()}
     if isinstance(x, list):
         return [rounded(y) for y in x]
-    return float(f"{x:.10g}") if isinstance(x, float) else x
+    return float(f"{x:.12g}") if isinstance(x, float) else x
 
 
 def make():
@@ -252,12 +254,13 @@ def make():
     out = {"groups": list(GROUPS), "places": list(PLACES), "batches": batches,
            "models": models, "cases": []}
     for case in CASES:
-        case = {"optimizer": {}, "frozen": "", **case}
+        case = {"optimizer": {}, **case}
         data = models[case["model"]]
         result = train(case, data, batches)
         tell(case, result, train(case, data, batches, double=False))
         case["optimizer"] = {**OPTIMIZER, **case["optimizer"]}
-        out["cases"].append({**case, **rounded(result[0]), "parameters": rounded(result[1])})
+        out["cases"].append({**case, "steps": rounded(result[0]),
+                             "parameters": rounded(result[1])})
     text = json.dumps(out, separators=(",", ":"))
     return text.replace('{"name"', '\n{"name"').replace('"models"', '\n"models"') + "\n"
 
