@@ -133,6 +133,8 @@ START_TEST(a_crash_at_any_system_call)
         char mark;
         prepare(s->before);
         traced(act, &args, at, 0, 0, &result);
+        if (result == 0)
+            break; /* a sanitizer asks for memory less often than at first */
         ck_assert_int_eq(result, 1);
         mark = check_aftermath(s->name, at);
         old += mark == 'o' || (!s->before && !mark);
