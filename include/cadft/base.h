@@ -86,8 +86,9 @@ enum {
 
     /* The data. */
     CADFT_E_LABEL = -50,     /**< label outside the vocabulary */
-    CADFT_E_SAMPLE = -51,    /**< sample id outside the global batch */
-    CADFT_E_NONFINITE = -52, /**< NaN, +inf or an empty row of logits */
+    CADFT_E_SAMPLE = -51,    /**< sample id outside the batch or data set */
+    CADFT_E_NONFINITE = -52, /**< NaN, +inf or an empty row of logits; a
+                                  gradient that is not finite */
     CADFT_E_STATE = -53,     /**< saved state damaged or not ours */
     CADFT_E_FORMAT = -54,    /**< a file's content is damaged or refused */
 

@@ -35,6 +35,7 @@
  * It can also run the transformer between tokens and logits, forward and
  * backward, from a folder of Hugging Face, and change its weights by the
  * gradients: model.h, optimizer.h, doc/model.md and doc/optimizer.md.
+ * doc/trainer.md puts all parts together.
  *
  *     cadft_model_zero_grad(model, &err);
  *     cadft_model_forward(model, &tokens, &logits, &err);

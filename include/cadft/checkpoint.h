@@ -8,10 +8,12 @@
  *                               .folder = "run",
  *                               .keep = 3,
  *                               .optimizer = optimizer,
- *                               .loss = loss};
+ *                               .loss = loss,
+ *                               .rewrite = rewrite};   // any may be left out
  *     int64_t step;
  *     cadft_checkpoint_find(ctx, "run", -1, &step, &err);
  *     if (step < 0) {                                   // a new run
+ *         step = 0;
  *         cadft_model_load(model, "SmolLM2-135M", &err);
  *         cadft_optimizer_add_model(optimizer, model, NULL, &err);
  *     } else {                                          // go on
@@ -64,7 +66,7 @@ typedef struct cadft_checkpoint {
      *  Not read by load. */
     int32_t keep;
     const char *folder;         /**< holds the checkpoints, a folder each */
-    int64_t step;               /**< names the checkpoint; at least 0 */
+    int64_t step;               /**< steps done, names the checkpoint; >= 0 */
     cadft_model *model;         /**< its weights and config */
     cadft_optimizer *optimizer; /**< its moments, master weights, counters */
     cadft_loss *loss;           /**< its running statistics */

@@ -167,10 +167,10 @@ CADFT_API int32_t cadft_loss_set_f64(cadft_loss *loss,
                                      double value,
                                      cadft_error *error);
 
-/** Set any knob from text: a name where the key has names, otherwise a
- *  number with a decimal point whatever the locale.
+/** Set any knob from text: a name where the key has names, or a number with a
+ *  decimal point whatever the locale ("1" is the value 1 of a named key, too).
  *  Errors as cadft_loss_set_i64; CADFT_E_ARG also for no such name and no
- *  number, CADFT_E_NULL, CADFT_E_NOMEM. */
+ *  number, CADFT_E_NOMEM. */
 CADFT_API int32_t cadft_loss_set_str(cadft_loss *loss,
                                      int32_t key,
                                      const char *value,
@@ -348,17 +348,16 @@ typedef struct cadft_loss_report {
  *  @param grad      gradient with respect to the logits, same rows; in the
  *                   logits' dtype or float32; may be the logits themselves
  *                   (same address, strides and dtype), or memory whose span
- *                   from first to last byte is apart from theirs; V columns, or
- * only the valid ones. NULL: report only.
+ *                   from first to last byte is apart from theirs; V columns,
+ *                   or only the valid ones. NULL: report only.
  *  @param row_scale NULL, or [rows] floats. When given, `grad` gets the unit
- *                   gradient softmax - target (the one-hot label, or
- *                   smoothed) in a single sweep over the logits, and the true
- * gradient of row r is row_scale[r] * grad[r]: for hosts that fold the scale
- *                   into their next matmul. Not with z-loss, nor with
- *                   vocabulary shards. With
- *                   nonfinite=error a non-finite row, and with a
- *                   coefficient callback its failure, is found when part of
- *                   grad may be written already.
+ *                   gradient softmax - target (the one-hot label, or smoothed)
+ *                   in a single sweep over the logits, and the true gradient
+ *                   of row r is row_scale[r] * grad[r]: for hosts that fold
+ *                   the scale into their next matmul. Not with z-loss, nor
+ *                   with vocabulary shards. With nonfinite=error a non-finite
+ *                   row, and with a coefficient callback its failure, is found
+ *                   when part of grad may be written already.
  *  @param report    filled on success; may be NULL
  *  Errors: all of begin, observe, weigh, grad, end. On failure the loss is
  *  between steps, unless it was inside one (CADFT_E_PHASE), which goes on. */
@@ -511,7 +510,8 @@ enum {
     CADFT_ROWS_SCALE = 5    /**< a_r * k_r * grad_scale, after weigh */
 };
 
-/** Per-sample arrays, [n_samples]. */
+/** Per-sample arrays, [n_samples] as given to begin or compute; by the ids of
+ *  the step, which are not those of a data set (rewrite.h). */
 enum {
     CADFT_SAMPLES_C = 1,    /**< c; NaN without counting row, +inf possible */
     CADFT_SAMPLES_CHAT = 2, /**< z-score, whether weighting is on or off; NaN

@@ -28,8 +28,8 @@
  *
  * Reproducible: the same weights, batch and seed give the same bits on any
  * number of threads, and a sequence's logits do not depend on what else is in
- * the batch. (With the backend option matmul=cblas that is the BLAS's to
- * keep.)
+ * the batch, on no_grad or on logit_rows. (With a BLAS, backend option
+ * matmul=LIBRARY of base.h, that is the BLAS's to keep.)
  *
  * Threads: a model is used by one thread at a time; different models are
  * independent. Everything here is since 0.1.
@@ -87,14 +87,15 @@ enum {
     CADFT_MODEL_ARENA_BYTES = 112 /**< activations, as reserved now */
 };
 
-/** Set a knob. Errors: CADFT_E_NULL, CADFT_E_KEY, CADFT_E_ARG (outside the
- *  bounds), CADFT_E_PHASE (not now). */
+/** Set a knob. Errors: CADFT_E_NULL, CADFT_E_KEY (unknown, or read only),
+ *  CADFT_E_ARG (outside the bounds), CADFT_E_PHASE (not now). */
 CADFT_API int32_t cadft_model_set_i64(cadft_model *model,
                                       int32_t key,
                                       int64_t value,
                                       cadft_error *error);
 
-/** Set a knob from text. Errors as cadft_model_set_i64. */
+/** Set a knob from text: a name or a number. Errors as
+ *  cadft_model_set_i64. */
 CADFT_API int32_t cadft_model_set_str(cadft_model *model,
                                       int32_t key,
                                       const char *value,
@@ -249,7 +250,8 @@ typedef struct cadft_model_batch {
      *  no rows for padding: the packed rows are those of all sequences in
      *  order. */
     const cadft_tensor *lengths;
-    /** [n]: the packed rows that need logits, ascending. NULL: all. */
+    /** [n]: the packed rows that need logits, ascending; n may be 0. NULL:
+     *  all. The loss then gets labels and sample ids of these rows only. */
     const cadft_tensor *logit_rows;
     void *stream; /**< the device's, or NULL; on host memory NULL */
 } cadft_model_batch;
@@ -302,7 +304,8 @@ typedef int32_t (*cadft_token_fn)(void *user,
                                   int32_t token,
                                   double logprob);
 
-/** What to generate. Zero means the default shown. */
+/** What to generate. Zero means the default shown: temperature 0 and top_p 0,
+ *  the most likely token each time. */
 typedef struct cadft_generate_desc {
     uint32_t struct_size;           /**< sizeof(cadft_generate_desc) */
     int32_t reserved;               /**< 0 */
@@ -331,7 +334,7 @@ typedef struct cadft_generate_desc {
  *  away, unless it is refused for its arguments.
  *  @param tokens   int32 [n, max_new_tokens], what was drawn; the rest of a
  *                  row is untouched
- *  @param lengths  int64 [n], how many
+ *  @param lengths  int64 [n], how many: at least 1, a stop token counted
  *  Errors: CADFT_E_NULL, CADFT_E_PHASE (no weights), CADFT_E_ARG (values out
  *  of range, an empty prompt, prompt and new tokens longer than
  *  CADFT_MODEL_POSITIONS), CADFT_E_NONFINITE (a row of logits with NaN),

@@ -94,10 +94,11 @@ enum {
      *  is scaled to this norm when its norm is larger. 0: never. */
     CADFT_OPTIMIZER_CLIP_NORM = 10,
     /** f64 >= 0, default 1: gradients are multiplied by it before norm,
-     *  clipping and step: 1 over the loss scale, or 1 over the tokens. */
+     *  clipping and step: 1 over CADFT_LOSS_GRAD_SCALE, if that was set for
+     *  loss scaling, or 1 over the tokens. */
     CADFT_OPTIMIZER_GRAD_SCALE = 11,
-    /** i64, CADFT_NONFINITE_... of loss.h, default skip: what a step does when
-     *  the norm is not finite. Names: error, skip. */
+    /** i64, CADFT_NONFINITE_... of loss.h, default skip (the loss has error):
+     *  what a step does when the norm is not finite. Names: error, skip. */
     CADFT_OPTIMIZER_NONFINITE = 12,
     /** i64, CADFT_SCHEDULE_..., default constant. Names: constant, linear,
      *  cosine. */
@@ -108,8 +109,8 @@ enum {
     /** i64 >= 0, default 0: steps over which the rate rises to LR. Below
      *  PLANNED_STEPS, if those are known. */
     CADFT_OPTIMIZER_WARMUP_STEPS = 15,
-    /** f64 in [0, 1], default 0: the same as a share of PLANNED_STEPS, rounded
-     *  up. */
+    /** f64 in [0, 1], default 0 (off): the same as a share of PLANNED_STEPS,
+     *  rounded up. Not together with WARMUP_STEPS. */
     CADFT_OPTIMIZER_WARMUP_FRACTION = 16,
     /** f64 in [0, 1], default 0: share of LR at which linear and cosine
      *  end. */
@@ -135,7 +136,7 @@ enum {
 };
 
 /** Set an integer knob.
- *  Errors: CADFT_E_NULL, CADFT_E_KEY (unknown, or not an i64 key),
+ *  Errors: CADFT_E_NULL, CADFT_E_KEY (unknown, read only, or not an i64 key),
  *  CADFT_E_ARG (outside the bounds), CADFT_E_PHASE (KIND or MASTER of an
  *  optimizer that has parameters). */
 CADFT_API int32_t cadft_optimizer_set_i64(cadft_optimizer *optimizer,
@@ -149,8 +150,7 @@ CADFT_API int32_t cadft_optimizer_set_f64(cadft_optimizer *optimizer,
                                           double value,
                                           cadft_error *error);
 
-/** Set any knob from text: a name where the key has names, otherwise a number
- *  with a decimal point whatever the locale. Errors as
+/** Set any knob from text, as cadft_loss_set_str does. Errors as
  *  cadft_optimizer_set_i64; CADFT_E_ARG also for no such name and no number,
  *  CADFT_E_NOMEM. */
 CADFT_API int32_t cadft_optimizer_set_str(cadft_optimizer *optimizer,
@@ -170,8 +170,8 @@ CADFT_API int32_t cadft_optimizer_get_f64(cadft_optimizer *optimizer,
                                           double *out,
                                           cadft_error *error);
 
-/** Read any knob as text. Errors: CADFT_E_NULL, CADFT_E_KEY, CADFT_E_SPACE
- *  (see cadft_context_get_str). */
+/** Read any knob as text. Errors: CADFT_E_NULL, CADFT_E_KEY (facts are read by
+ *  cadft_optimizer_get_i64), CADFT_E_SPACE (see cadft_context_get_str). */
 CADFT_API int32_t cadft_optimizer_get_str(cadft_optimizer *optimizer,
                                           int32_t key,
                                           char *buffer,

@@ -78,8 +78,8 @@ enum {
     /** i64 >= 0, default 3000: first step at which anything is due. */
     CADFT_REWRITE_WARMUP_STEPS = 2,
     /** f64 in [0, 1], default 0 (off): the same as a share of
-     *  CADFT_REWRITE_PLANNED_STEPS, which it needs; WARMUP_STEPS is then not
-     *  read. */
+     *  CADFT_REWRITE_PLANNED_STEPS, which it needs, rounded up; WARMUP_STEPS is
+     *  then not read. */
     CADFT_REWRITE_WARMUP_FRACTION = 3,
     /** i64 >= 0, default 0 (not known): steps that the training will take. */
     CADFT_REWRITE_PLANNED_STEPS = 4,
@@ -104,7 +104,9 @@ enum {
     CADFT_REWRITE_THRESHOLD = 10,
     /** i64 in [1, 255], default 1: rewrites of one sample. */
     CADFT_REWRITE_CAP = 11,
-    /** i64 in [1, 2^24], default 1: tokens that a rewrite has at least. */
+    /** i64 in [1, 2^24], default 1: tokens that a rewrite has at least, an end
+     *  token counted if the host hands it over (as cadft_model_generate keeps
+     *  it): then 2 refuses empty answers, 1 takes them. */
     CADFT_REWRITE_MIN_LENGTH = 12,
     /** i64 in [0, 2^24], default 0 (no bound): and at most. */
     CADFT_REWRITE_MAX_LENGTH = 13,
@@ -258,6 +260,10 @@ CADFT_API int32_t cadft_rewrite_due(cadft_rewrite *rewrite,
                                     cadft_error *error);
 
 /** Pick samples to rewrite, if the step is due; otherwise none.
+ *
+ *  Each step once: asked again after its picks were committed it may pick
+ *  others. So a checkpoint is best saved before the select of the step that it
+ *  is named after.
  *
  *  Candidates are the ceil(f * n_samples) samples of the highest average
  *  among those that were observed often enough, whose average is above the
