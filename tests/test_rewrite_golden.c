@@ -195,9 +195,9 @@ static void play_case(json_t *one, int restored)
 static void play_all(int restored)
 {
     json_error_t error;
-    json_t *all = json_load_file(GOLDEN_DIR "/rewriting.json",
+    json_t *all = json_load_file(GOLDEN_DIR "/rewriting/cases.json",
                                  JSON_REJECT_DUPLICATES, &error);
-    ck_assert_msg(all != NULL, "rewriting.json: %s", error.text);
+    ck_assert_msg(all != NULL, "rewriting/cases.json: %s", error.text);
     ck_assert_uint_gt(json_array_size(all), 40);
     for (size_t i = 0; i < json_array_size(all); i++)
         play_case(json_array_get(all, i), restored);

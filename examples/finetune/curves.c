@@ -403,7 +403,7 @@ static void write_curve(FILE *to,
 static void write_panel(FILE *to, const picture *p, size_t i)
 {
     const panel *shown = &p->panels[i];
-    char block[64];
+    char block[80];
     int first = 1, keys = 0;
     for (size_t k = 0; k < shown->n_series; k++)
         keys += shown->series[k].name != NULL;

@@ -29,7 +29,9 @@ committed=$(cd "$source/include/cadft" && echo *.h)
 [ -L "$library/libcadft.so" ] && [ -L "$library/libcadft.so.0" ]
 
 # cadft.h's example: what stands five blanks inside its comment.
-sed -n 's/^ \*     //p' "$prefix/include/cadft/cadft.h" >example.h
+# the first of its examples: the second needs a model
+sed -n -e '/^ \* With gradient/q' -e 's/^ \*     //p' \
+    "$prefix/include/cadft/cadft.h" >example.h
 grep -q cadft_loss_compute example.h
 cp "$here/consumer.c" "$here/consumer.cpp" .
 

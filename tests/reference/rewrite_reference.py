@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Delayed rewriting (doc/rewriting.md) written from its definition: exact fractions, sorted
-lists, and random numbers of its own. Writes tests/golden/rewriting.json.
+lists, and random numbers of its own. Writes tests/golden/rewriting/cases.json.
 
     rewrite_reference.py           write the file
     rewrite_reference.py --check   compare it with what would be written
@@ -25,7 +25,7 @@ import struct
 import sys
 from fractions import Fraction
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "golden" / "rewriting.json"
+FILE = pathlib.Path(__file__).resolve().parent.parent / "golden" / "rewriting" / "cases.json"
 DEFAULTS = {"signal": "chat", "warmup_steps": 3000, "warmup_fraction": 0.0, "planned_steps": 0,
             "interval": 1000, "fraction": 0.005, "probability": 0.5, "decay": 0.9,
             "min_observations": 2, "threshold": 0.0, "cap": 1, "min_length": 1,
