@@ -44,6 +44,9 @@ void knobs_plan(const options *o,
         add(out, NOUN_OPTIMIZER, "warmup_fraction", "0.1");
     add_number(out, NOUN_REWRITE, "seed", o->seed);
     add_number(out, NOUN_REWRITE, "planned_steps", steps);
+    /* The end token counts: an answer of one token is an empty one, which the
+     * data's own lines may not have either. */
+    add(out, NOUN_REWRITE, "min_length", "2");
     if (steps <= LONG_RUN) {
         if (!options_find(o, NOUN_REWRITE, "warmup_steps"))
             add(out, NOUN_REWRITE, "warmup_fraction", "0.5");

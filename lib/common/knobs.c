@@ -49,7 +49,7 @@ int32_t cadft__knobs_find(const cadft__knobs *knobs,
             return CADFT_OK;
         }
     *out = NULL;
-    return cadft__fail(error, CADFT_E_KEY, "key %d is not known", key);
+    return cadft__fail(error, CADFT_E_KEY, "key %d is not a knob", key);
 }
 
 static int32_t
