@@ -12,8 +12,8 @@
  * --stop N   end after step N, not on a checkpoint's step necessarily
  *
  * It prints "start S" for the step that it goes on from, "saved S" after each
- * checkpoint, and in the end "digest XXXXXXXXXXXXXXXX" of weights and losses
- * and "rewritten N". */
+ * checkpoint, and in the end "digest" and 16 hexadecimal digits of weights and
+ * losses, and "rewritten N". */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <stdio.h>

@@ -19,6 +19,8 @@ typedef struct outputs {
     cadft_tensor view;
     const char *name;
     int64_t number;
+    double bound;
+    size_t needed;
     int32_t small;
     int32_t tokens[SEQUENCES * NEW];
     int64_t lengths[SEQUENCES];

@@ -176,7 +176,7 @@ START_TEST(texts_come_back)
     size_t needed = 0;
     for (int i = 0; i < 200; i++) {
         options was;
-        o.rate = -exp(200 * support_normal());
+        o.rate = -exp(100 * support_normal()); /* finite: 7 sigma */
         o.steps = support_below(1LL << 53) - 5;
         was = o;
         for (int k = 0; k < 2; k++) {

@@ -59,7 +59,7 @@ START_TEST(null_arguments)
     REFUSED(CADFT_E_NULL, "out", cadft_model_create(s->context, NULL, e));
     REFUSED(CADFT_E_NULL, "value", cadft_model_set_str(s->model, 2, NULL, e));
     REFUSED(CADFT_E_NULL, "out", cadft_model_get_i64(s->model, 102, NULL, e));
-    REFUSED(CADFT_E_NULL, "out", cadft_model_key("checkpointing", NULL, e));
+    REFUSED(CADFT_E_NULL, "key", cadft_model_key("checkpointing", NULL, e));
     REFUSED(CADFT_E_NULL, "name", cadft_model_key(NULL, &o->small, e));
     REFUSED(CADFT_E_NULL, "folder", cadft_model_load(s->empty, NULL, e));
     REFUSED(CADFT_E_NULL, "config", cadft_model_init(s->empty, NULL, 0, 0, e));
@@ -79,7 +79,7 @@ START_TEST(null_arguments)
     CHECK_OK(
         cadft_model_parameter(s->model, 0, NULL, NULL, NULL, NULL, &s->err),
         s->err);
-    CHECK_OK(cadft_model_bounds(2, NULL, NULL, NULL, &s->err), s->err);
+    CHECK_OK(cadft_model_bounds(2, NULL, NULL, NULL, NULL, &s->err), s->err);
 }
 END_TEST
 
@@ -89,7 +89,9 @@ START_TEST(keys)
 {
     static const int32_t bad[] = {0, 3, -1, 99, 113, INT32_MIN, INT32_MAX};
     outputs *o = &s->out;
-    int64_t low, high, standard;
+    int64_t number, low, high;
+    double smallest, largest, standard;
+    int32_t type;
     char text[300];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         REFUSED(CADFT_E_KEY, "key",
@@ -98,9 +100,11 @@ START_TEST(keys)
                 cadft_model_set_str(s->model, bad[i], "0", e));
         REFUSED(CADFT_E_KEY, "key",
                 cadft_model_get_i64(s->model, bad[i], &o->number, e));
-        REFUSED(
-            CADFT_E_KEY, "key",
-            cadft_model_bounds(bad[i], &o->number, &o->number, &o->number, e));
+        REFUSED(CADFT_E_KEY, "key",
+                cadft_model_get_str(s->model, bad[i], NULL, 0, &o->needed, e));
+        REFUSED(CADFT_E_KEY, "key",
+                cadft_model_bounds(bad[i], &o->small, &o->bound, &o->bound,
+                                   &o->bound, e));
     }
     for (int32_t fact = CADFT_MODEL_PARAMETERS; fact <= CADFT_MODEL_ARENA_BYTES;
          fact++) {
@@ -109,7 +113,9 @@ START_TEST(keys)
                 cadft_model_set_str(s->model, fact, "1", e));
         REFUSED(CADFT_E_PHASE, "weights",
                 cadft_model_get_i64(s->empty, fact, &o->number, e));
-        CHECK_OK(cadft_model_get_i64(s->model, fact, &low, &s->err), s->err);
+        REFUSED(CADFT_E_KEY, "key",
+                cadft_model_get_str(s->model, fact, NULL, 0, &o->needed, e));
+        CHECK_OK(cadft_model_get_i64(s->model, fact, &number, &s->err), s->err);
     }
     memset(text, 'y', sizeof text - 1);
     text[sizeof text - 1] = '\0';
@@ -118,15 +124,20 @@ START_TEST(keys)
     REFUSED(CADFT_E_KEY, "\"\"", cadft_model_key("", &o->small, e));
     REFUSED(CADFT_E_KEY, "yyy", cadft_model_key(text, &o->small, e));
     for (int32_t key = 1; key <= 2; key++) {
-        CHECK_OK(cadft_model_bounds(key, &low, &high, &standard, &s->err),
+        CHECK_OK(cadft_model_bounds(key, &type, &smallest, &largest, &standard,
+                                    &s->err),
                  s->err);
+        ck_assert_int_eq(type, 0);
+        low = (int64_t)smallest;
+        high = (int64_t)largest;
         CHECK_OK(cadft_model_set_i64(s->empty, key, low, &s->err), s->err);
         CHECK_OK(cadft_model_set_i64(s->empty, key, high, &s->err), s->err);
         REFUSED(CADFT_E_ARG, "expected",
                 cadft_model_set_i64(s->empty, key, low - 1, e));
         REFUSED(CADFT_E_ARG, "expected",
                 cadft_model_set_i64(s->empty, key, high + 1, e));
-        CHECK_OK(cadft_model_set_i64(s->empty, key, standard, &s->err), s->err);
+        CHECK_OK(cadft_model_set_i64(s->empty, key, (int64_t)standard, &s->err),
+                 s->err);
     }
 }
 END_TEST
@@ -169,6 +180,38 @@ START_TEST(values_of_knobs)
     REFUSE_ONLY(s, CADFT_E_ARG, "checkpointing is 2",
                 cadft_model_set_i64(s->model, CADFT_MODEL_CHECKPOINTING, 2, e));
     pass_begin(s);
+}
+END_TEST
+
+START_TEST(knobs_as_text)
+{
+    static const struct {
+        int32_t key;
+        const char *text;
+    } values[] = {{CADFT_MODEL_WEIGHT_DTYPE, "float32"},
+                  {CADFT_MODEL_WEIGHT_DTYPE, "bfloat16"},
+                  {CADFT_MODEL_WEIGHT_DTYPE, "stored"},
+                  {CADFT_MODEL_CHECKPOINTING, "1"}};
+    char text[16];
+    size_t needed = 0;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        CHECK_OK(cadft_model_set_str(s->empty, values[i].key, values[i].text,
+                                     &s->err),
+                 s->err);
+        CHECK_OK(cadft_model_get_str(s->empty, values[i].key, text, sizeof text,
+                                     &needed, &s->err),
+                 s->err);
+        ck_assert_str_eq(text, values[i].text);
+        ck_assert_uint_eq(needed, strlen(text) + 1);
+    }
+    CHECK_OK(cadft_model_get_str(s->model, CADFT_MODEL_WEIGHT_DTYPE, text,
+                                 sizeof text, &needed, &s->err),
+             s->err);
+    ck_assert_str_eq(text, "float32");
+    REFUSED(CADFT_E_SPACE, "capacity",
+            cadft_model_get_str(s->model, CADFT_MODEL_WEIGHT_DTYPE, text, 7,
+                                NULL, e));
+    ck_assert_str_eq(text, "float32");
 }
 END_TEST
 
@@ -533,6 +576,7 @@ static Suite *suite(void)
     tcase_add_test(t, null_arguments);
     tcase_add_test(t, keys);
     tcase_add_test(t, values_of_knobs);
+    tcase_add_test(t, knobs_as_text);
     tcase_add_test(t, without_weights);
     tcase_add_test(t, weights_twice);
     tcase_add_test(t, backward_out_of_phase);

@@ -423,7 +423,7 @@ static void every_call(void)
     CALM(cadft_model_set_str(model, CADFT_MODEL_CHECKPOINTING, "1", &err));
     CALM(cadft_model_set_i64(model, CADFT_MODEL_CHECKPOINTING, 0, &err));
     CALM(cadft_model_get_i64(model, CADFT_MODEL_VOCAB, &number, &err));
-    CALM(cadft_model_bounds(1, &number, NULL, NULL, &err));
+    CALM(cadft_model_bounds(1, &key, NULL, NULL, NULL, &err));
     CALM(cadft_model_key("checkpointing", &key, &err));
     CALM(cadft_model_save(model, folder, &err));
     CALM(cadft_model_save(model, "/no/such/folder", &err));

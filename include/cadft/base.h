@@ -143,7 +143,7 @@ enum {
  *  Since 0.1. */
 typedef struct cadft_tensor {
     uint32_t struct_size; /**< sizeof(cadft_tensor) */
-    uint32_t reserved;    /**< 0 */
+    int32_t reserved;     /**< 0 */
     uint64_t flags;       /**< 0 */
     void *data;           /**< may be NULL when the tensor has no element */
     int32_t device_type;  /**< DLPack device type; 1 is host memory */
@@ -185,7 +185,7 @@ CADFT_API int32_t cadft_tensor_init(cadft_tensor *tensor,
  *  of the context is gone or when cadft_context_create fails. Since 0.1. */
 typedef struct cadft_allocator {
     uint32_t struct_size; /**< sizeof(cadft_allocator) */
-    uint32_t reserved;    /**< 0 */
+    int32_t reserved;     /**< 0 */
     void *user;
     void *(*alloc)(void *user, size_t size, size_t align);
     void (*free)(void *user, void *memory, size_t size, size_t align);

@@ -230,7 +230,7 @@ typedef int32_t (*cadft_coefficient_fn)(void *user,
 /** A coefficient callback with its data. */
 typedef struct cadft_coefficient {
     uint32_t struct_size; /**< sizeof(cadft_coefficient) */
-    uint32_t reserved;    /**< 0 */
+    int32_t reserved;     /**< 0 */
     void *user;
     cadft_coefficient_fn fn;
     /** Runs exactly once: when replaced, with the loss, or when this
@@ -248,7 +248,7 @@ CADFT_API int32_t cadft_loss_set_coefficient(
 /** One micro-batch. Tensors are borrowed for the call. */
 typedef struct cadft_loss_batch {
     uint32_t struct_size; /**< sizeof(cadft_loss_batch) */
-    uint32_t reserved;    /**< 0 */
+    int32_t reserved;     /**< 0 */
     /** float32, bfloat16 or float16 [..., V]; leading dimensions multiply to
      *  `rows` and must collapse to one row stride (>= V); columns dense. */
     const cadft_tensor *logits;
@@ -323,7 +323,7 @@ cadft_sample_ids_position_ids(const cadft_tensor *position_ids,
  *  sizes. */
 typedef struct cadft_loss_report {
     uint32_t struct_size; /**< sizeof(cadft_loss_report), set by the caller */
-    uint32_t reserved;
+    int32_t reserved;
     double loss;        /**< sum of scale * w * token loss; no grad_scale */
     double nll;         /**< mean l: the plain SFT loss, always */
     double mean_p;      /**< mean probability of the labels */

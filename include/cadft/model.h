@@ -108,18 +108,29 @@ CADFT_API int32_t cadft_model_get_i64(cadft_model *model,
                                       int64_t *out,
                                       cadft_error *error);
 
-/** Smallest, largest and default value of a knob. Any of the outputs may be
- *  NULL. Errors: CADFT_E_KEY. Any thread. */
+/** Read a knob as text. Errors: CADFT_E_NULL, CADFT_E_KEY (unknown, or a
+ *  fact), CADFT_E_SPACE (see cadft_context_get_str). */
+CADFT_API int32_t cadft_model_get_str(cadft_model *model,
+                                      int32_t key,
+                                      char *buffer,
+                                      size_t capacity,
+                                      size_t *needed,
+                                      cadft_error *error);
+
+/** Type (0 i64: all of them), smallest, largest and default value of a knob.
+ *  Any of the outputs may be NULL. Needs no handle, any thread.
+ *  Errors: CADFT_E_KEY. */
 CADFT_API int32_t cadft_model_bounds(int32_t key,
-                                     int64_t *smallest,
-                                     int64_t *largest,
-                                     int64_t *standard,
+                                     int32_t *type,
+                                     double *smallest,
+                                     double *largest,
+                                     double *standard,
                                      cadft_error *error);
 
 /** The key called `name`, in lower case: "checkpointing".
  *  Errors: CADFT_E_NULL, CADFT_E_KEY. Any thread. */
 CADFT_API int32_t cadft_model_key(const char *name,
-                                  int32_t *out,
+                                  int32_t *key,
                                   cadft_error *error);
 
 /* -------------------------------------------------------------- weights */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backend/device.h"
 
-#include <errno.h>
-
+#include "backend/handle.h"
 #include "common/error.h"
 #include "common/tensor.h"
 
@@ -210,13 +209,11 @@ int32_t cadft_context_read(cadft_context *context,
                            size_t bytes,
                            cadft_error *error)
 {
-    cadft_error own;
-    int before = errno;
-    int32_t status = cadft__error_enter(error, &own);
+    cadft__call call;
+    int32_t status = cadft__call_enter(error, &call);
     if (!status)
-        status = copy_tensor(context, 1, from, to, NULL, bytes, &own);
-    errno = before;
-    return cadft__error_leave(error, &own, status);
+        status = copy_tensor(context, 1, from, to, NULL, bytes, &call.error);
+    return cadft__call_leave(context, error, &call, status);
 }
 
 int32_t cadft_context_write(cadft_context *context,
@@ -225,11 +222,9 @@ int32_t cadft_context_write(cadft_context *context,
                             size_t bytes,
                             cadft_error *error)
 {
-    cadft_error own;
-    int before = errno;
-    int32_t status = cadft__error_enter(error, &own);
+    cadft__call call;
+    int32_t status = cadft__call_enter(error, &call);
     if (!status)
-        status = copy_tensor(context, 0, to, NULL, from, bytes, &own);
-    errno = before;
-    return cadft__error_leave(error, &own, status);
+        status = copy_tensor(context, 0, to, NULL, from, bytes, &call.error);
+    return cadft__call_leave(context, error, &call, status);
 }

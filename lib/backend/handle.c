@@ -67,3 +67,20 @@ int32_t cadft__handle_leave(cadft__handle *handle,
     errno = call->saved_errno;
     return cadft__error_leave(theirs, &call->error, status);
 }
+
+int32_t cadft__call_enter(cadft_error *theirs, cadft__call *call)
+{
+    call->saved_errno = errno;
+    return cadft__error_enter(theirs, &call->error);
+}
+
+int32_t cadft__call_leave(cadft_context *context,
+                          cadft_error *theirs,
+                          cadft__call *call,
+                          int32_t status)
+{
+    if (context && call->error.message[0])
+        cadft__context_note(context, &call->error);
+    errno = call->saved_errno;
+    return cadft__error_leave(theirs, &call->error, status);
+}

@@ -49,4 +49,26 @@ int32_t cadft__handle_leave(cadft__handle *handle,
                             cadft__call *call,
                             int32_t status);
 
+/* The border of a public call whose argument is called as the noun: begins
+ * with CADFT__ENTER, which declares `call` and `status`, and ends with
+ * CADFT__LEAVE. */
+#define CADFT__ENTER(noun)                                                     \
+    cadft__call call;                                                          \
+    int32_t status = cadft__handle_enter((noun) ? &(noun)->handle : NULL,      \
+                                         #noun, error, &call);                 \
+    if (status)                                                                \
+    return status
+
+#define CADFT__LEAVE(noun)                                                     \
+    return cadft__handle_leave(&(noun)->handle, error, &call, status)
+
+/* The same for a call that makes a handle or needs none. `context` may be
+ * NULL; cadft__call_leave returns `status`. */
+int32_t cadft__call_enter(cadft_error *theirs, cadft__call *call);
+
+int32_t cadft__call_leave(cadft_context *context,
+                          cadft_error *theirs,
+                          cadft__call *call,
+                          int32_t status);
+
 #endif

@@ -286,24 +286,27 @@ int32_t cadft__knobs_bounds(const cadft__knobs *knobs,
                             cadft_error *error)
 {
     const cadft__knob *knob;
-    int32_t status = cadft__knobs_find(knobs, key, &knob, error);
-    if (status)
-        return status;
-    if (type)
-        *type = knob->type;
-    if (smallest)
-        *smallest = knob->smallest;
-    if (largest)
-        *largest = knob->largest;
-    if (standard)
-        *standard = knob->standard;
-    return CADFT_OK;
+    cadft_error own;
+    int32_t status = cadft__error_enter(error, &own);
+    if (!status)
+        status = cadft__knobs_find(knobs, key, &knob, &own);
+    if (!status) {
+        if (type)
+            *type = knob->type;
+        if (smallest)
+            *smallest = knob->smallest;
+        if (largest)
+            *largest = knob->largest;
+        if (standard)
+            *standard = knob->standard;
+    }
+    return cadft__error_leave(error, &own, status);
 }
 
-int32_t cadft__knobs_key(const cadft__knobs *knobs,
-                         const char *name,
-                         int32_t *key,
-                         cadft_error *error)
+static int32_t key_of(const cadft__knobs *knobs,
+                      const char *name,
+                      int32_t *key,
+                      cadft_error *error)
 {
     if (!name || !key)
         return cadft__fail(error, CADFT_E_NULL, "%s is NULL",
@@ -314,4 +317,16 @@ int32_t cadft__knobs_key(const cadft__knobs *knobs,
             return CADFT_OK;
         }
     return cadft__fail(error, CADFT_E_KEY, "\"%.64s\" is not a key", name);
+}
+
+int32_t cadft__knobs_key(const cadft__knobs *knobs,
+                         const char *name,
+                         int32_t *key,
+                         cadft_error *error)
+{
+    cadft_error own;
+    int32_t status = cadft__error_enter(error, &own);
+    if (!status)
+        status = key_of(knobs, name, key, &own);
+    return cadft__error_leave(error, &own, status);
 }

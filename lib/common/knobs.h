@@ -5,9 +5,15 @@
 #ifndef CADFT_COMMON_KNOBS_H
 #define CADFT_COMMON_KNOBS_H
 
+#include <float.h>
 #include <stddef.h>
 
 #include "cadft/base.h"
+
+/* Largest double below 1: bounds are inclusive. */
+#define CADFT__BELOW_1 (1 - DBL_EPSILON / 2)
+/* Integers a double holds exactly, so that bounds can be asked in double. */
+#define CADFT__EXACT 9007199254740992.0
 
 enum { CADFT__KNOB_I64 = 0, CADFT__KNOB_F64 = 1 };
 
@@ -88,7 +94,8 @@ int32_t cadft__knobs_get_str(const cadft__knobs *knobs,
                              size_t *needed,
                              cadft_error *error);
 
-/* Any of the outputs may be NULL. CADFT_E_KEY. */
+/* A whole public call, with the border: no handle is needed. Any of the
+ * outputs may be NULL. CADFT_E_KEY. */
 int32_t cadft__knobs_bounds(const cadft__knobs *knobs,
                             int32_t key,
                             int32_t *type,
@@ -97,7 +104,7 @@ int32_t cadft__knobs_bounds(const cadft__knobs *knobs,
                             double *standard,
                             cadft_error *error);
 
-/* The key of a name. CADFT_E_NULL, CADFT_E_KEY. */
+/* Likewise: the key of a name. CADFT_E_NULL, CADFT_E_KEY. */
 int32_t cadft__knobs_key(const cadft__knobs *knobs,
                          const char *name,
                          int32_t *key,

@@ -540,13 +540,10 @@ int32_t cadft_loss_export(cadft_loss *loss,
                           size_t *needed,
                           cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status =
         export(loss, kind, shard, n_shards, out, capacity, needed, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 int32_t cadft_loss_import(cadft_loss *loss,
@@ -555,10 +552,7 @@ int32_t cadft_loss_import(cadft_loss *loss,
                           size_t count,
                           cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = import(loss, kind, values, count, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }

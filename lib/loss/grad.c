@@ -200,12 +200,9 @@ int32_t cadft_loss_grad(cadft_loss *loss,
                         const cadft_tensor *grad,
                         cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = cadft__grad(loss, micro, batch, grad, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 int32_t cadft__row_scale(cadft_loss *loss,

@@ -1,26 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The handle, the border of its calls, and the one-call form. */
+/* The handle and the one-call form. */
 #include "loss/loss.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "common/error.h"
-
-int32_t
-cadft__loss_enter(cadft_loss *loss, cadft_error *theirs, cadft__call *call)
-{
-    return cadft__handle_enter(loss ? &loss->handle : NULL, "loss", theirs,
-                               call);
-}
-
-int32_t cadft__loss_leave(cadft_loss *loss,
-                          cadft_error *theirs,
-                          cadft__call *call,
-                          int32_t status)
-{
-    return cadft__handle_leave(&loss->handle, theirs, call, status);
-}
 
 static void free_arrays(cadft_loss *loss)
 {
@@ -73,18 +57,13 @@ create(cadft_context *context, cadft_loss **out, cadft_error *error)
 int32_t
 cadft_loss_create(cadft_context *context, cadft_loss **out, cadft_error *error)
 {
-    cadft_error own;
-    int before = errno;
-    int32_t status = cadft__error_enter(error, &own);
+    cadft__call call;
+    int32_t status = cadft__call_enter(error, &call);
     if (out)
         *out = NULL;
-    if (!status) {
-        status = create(context, out, &own);
-        if (status && context)
-            cadft__context_note(context, &own);
-    }
-    errno = before;
-    return cadft__error_leave(error, &own, status);
+    if (!status)
+        status = create(context, out, &call.error);
+    return cadft__call_leave(context, error, &call, status);
 }
 
 void cadft_loss_destroy(cadft_loss *loss)
@@ -129,12 +108,9 @@ int32_t cadft__begin(cadft_loss *loss,
 int32_t
 cadft_loss_begin(cadft_loss *loss, int64_t n_samples, cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = cadft__begin(loss, n_samples, 0, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 /* Back to between steps; the arrays stay allocated. */
@@ -153,11 +129,11 @@ void cadft__cancel(cadft_loss *loss)
 void cadft_loss_cancel(cadft_loss *loss)
 {
     cadft__call call;
-    if (cadft__loss_enter(loss, NULL, &call) != CADFT_OK)
+    if (!loss || cadft__handle_enter(&loss->handle, "loss", NULL, &call))
         return;
     if (loss->step.phase != PHASE_IDLE)
         cadft__cancel(loss);
-    cadft__loss_leave(loss, NULL, &call, CADFT_OK);
+    cadft__handle_leave(&loss->handle, NULL, &call, CADFT_OK);
 }
 
 /* ----------------------------------------------------------------- compute */
@@ -219,11 +195,8 @@ int32_t cadft_loss_compute(cadft_loss *loss,
                            cadft_loss_report *report,
                            cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status =
         compute(loss, batch, n_samples, grad, row_scale, report, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }

@@ -133,17 +133,6 @@ struct cadft_loss {
     cadft__scratch scratch;
 };
 
-/* ------------------------------------------------------ border (loss.c) */
-
-/* Every public call on a loss is between enter and leave: NULL, re-entry,
- * error struct, errno. When enter fails the call returns its status. */
-int32_t
-cadft__loss_enter(cadft_loss *loss, cadft_error *theirs, cadft__call *call);
-int32_t cadft__loss_leave(cadft_loss *loss,
-                          cadft_error *theirs,
-                          cadft__call *call,
-                          int32_t status);
-
 /* ------------------------------------------------------------- options */
 
 void cadft__options_default(cadft__options *options);

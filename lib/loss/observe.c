@@ -436,13 +436,10 @@ int32_t cadft_loss_observe(cadft_loss *loss,
                            int64_t *micro,
                            cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     if (!micro)
         status = cadft__fail(&call.error, CADFT_E_NULL, "micro is NULL");
     else
         status = cadft__observe(loss, batch, unit_grad, micro, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }

@@ -12,11 +12,6 @@
 #define F64(key, field, lo, hi, standard)                                      \
     CADFT__F64(cadft__options, key, field, lo, hi, standard)
 
-/* Largest double below 1: bounds are inclusive. */
-#define BELOW_1 (1 - DBL_EPSILON / 2)
-/* Integers a double holds exactly, so that bounds can be asked in double. */
-#define EXACT 9007199254740992.0
-
 static const cadft__knob list[] = {
     I64(CADFT_LOSS_OBJECTIVE,
         objective,
@@ -34,7 +29,7 @@ static const cadft__knob list[] = {
         CADFT_SCOPE_LOCAL,
         CADFT_SCOPE_EXACT,
         "exact running local"),
-    F64(CADFT_LOSS_RUNNING_DECAY, running_decay, 0, BELOW_1, 0.9),
+    F64(CADFT_LOSS_RUNNING_DECAY, running_decay, 0, CADFT__BELOW_1, 0.9),
     I64(CADFT_LOSS_RENORMALISE, renormalise, 0, 1, 0, NULL),
     I64(CADFT_LOSS_NONFINITE, nonfinite, 0, 1, 0, "error skip"),
     I64(CADFT_LOSS_REDUCTION,
@@ -45,15 +40,24 @@ static const cadft__knob list[] = {
         "token_mean sample_sum sample_mean sum"),
     F64(CADFT_LOSS_DENOMINATOR, denominator, 0, DBL_MAX, 0),
     F64(CADFT_LOSS_GRAD_SCALE, grad_scale, -DBL_MAX, DBL_MAX, 1),
-    I64(CADFT_LOSS_IGNORE_INDEX, ignore_index, -EXACT, EXACT, -100, NULL),
+    I64(CADFT_LOSS_IGNORE_INDEX,
+        ignore_index,
+        -CADFT__EXACT,
+        CADFT__EXACT,
+        -100,
+        NULL),
     I64(CADFT_LOSS_LABEL_OFFSET, label_offset, 0, 1, 0, NULL),
     F64(CADFT_LOSS_Z_LOSS, z_loss, 0, DBL_MAX, 0),
-    F64(CADFT_LOSS_LABEL_SMOOTHING, label_smoothing, 0, BELOW_1, 0),
+    F64(CADFT_LOSS_LABEL_SMOOTHING, label_smoothing, 0, CADFT__BELOW_1, 0),
     F64(CADFT_LOSS_SOFTCAP, softcap, 0, FLT_MAX, 0),
     F64(CADFT_LOSS_POWER_Q, power_q, 0, 16, 0.7),
     F64(CADFT_LOSS_FOCAL_GAMMA, focal_gamma, 0, 16, 2),
     F64(CADFT_LOSS_EAFT_ALPHA, eaft_alpha, 0, 16, 1),
-    F64(CADFT_LOSS_INFOSFT_TARGET, infosft_target, DBL_MIN, BELOW_1, 0.93),
+    F64(CADFT_LOSS_INFOSFT_TARGET,
+        infosft_target,
+        DBL_MIN,
+        CADFT__BELOW_1,
+        0.93),
 };
 
 static const cadft__knobs knobs = {list, sizeof list / sizeof list[0]};
@@ -114,15 +118,12 @@ int32_t cadft_loss_set_i64(cadft_loss *loss,
                            int64_t value,
                            cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = settable(loss, key, &call.error);
     if (!status)
         status = cadft__knobs_set_i64(&knobs, &loss->options, key, value,
                                       &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 int32_t cadft_loss_set_f64(cadft_loss *loss,
@@ -130,17 +131,14 @@ int32_t cadft_loss_set_f64(cadft_loss *loss,
                            double value,
                            cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = settable(loss, key, &call.error);
     if (!status)
         status = cadft__knobs_set_f64(&knobs, &loss->options, key, value,
                                       &call.error);
     if (!status)
         reach_step(loss);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 int32_t cadft_loss_set_str(cadft_loss *loss,
@@ -148,17 +146,14 @@ int32_t cadft_loss_set_str(cadft_loss *loss,
                            const char *value,
                            cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = settable(loss, key, &call.error);
     if (!status)
         status = cadft__knobs_set_str(&knobs, &loss->options, key, value,
                                       &call.error);
     if (!status)
         reach_step(loss);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 /* ---------------------------------------------------------------- getting */
@@ -168,13 +163,10 @@ int32_t cadft_loss_get_i64(cadft_loss *loss,
                            int64_t *out,
                            cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status =
         cadft__knobs_get_i64(&knobs, &loss->options, key, out, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 int32_t cadft_loss_get_f64(cadft_loss *loss,
@@ -182,13 +174,10 @@ int32_t cadft_loss_get_f64(cadft_loss *loss,
                            double *out,
                            cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status =
         cadft__knobs_get_f64(&knobs, &loss->options, key, out, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 int32_t cadft_loss_get_str(cadft_loss *loss,
@@ -198,13 +187,10 @@ int32_t cadft_loss_get_str(cadft_loss *loss,
                            size_t *needed,
                            cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = cadft__knobs_get_str(&knobs, &loss->options, key, buffer, capacity,
                                   needed, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 int32_t cadft_loss_bounds(int32_t key,
@@ -214,21 +200,13 @@ int32_t cadft_loss_bounds(int32_t key,
                           double *standard,
                           cadft_error *error)
 {
-    cadft_error own;
-    int32_t status = cadft__error_enter(error, &own);
-    if (!status)
-        status = cadft__knobs_bounds(&knobs, key, type, smallest, largest,
-                                     standard, &own);
-    return cadft__error_leave(error, &own, status);
+    return cadft__knobs_bounds(&knobs, key, type, smallest, largest, standard,
+                               error);
 }
 
 int32_t cadft_loss_key(const char *name, int32_t *key, cadft_error *error)
 {
-    cadft_error own;
-    int32_t status = cadft__error_enter(error, &own);
-    if (!status)
-        status = cadft__knobs_key(&knobs, name, key, &own);
-    return cadft__error_leave(error, &own, status);
+    return cadft__knobs_key(&knobs, name, key, error);
 }
 
 /* --------------------------------------------------- the host's coefficient */
@@ -267,14 +245,15 @@ int32_t cadft_loss_set_coefficient(cadft_loss *loss,
         read = cadft__struct_in(&copy, sizeof copy, coefficient,
                                 CADFT__SIZE_TO(cadft_coefficient, destroy),
                                 "coefficient", &unread);
-    status = cadft__loss_enter(loss, error, &call);
+    status =
+        cadft__handle_enter(loss ? &loss->handle : NULL, "loss", error, &call);
     if (!status) {
         status = read;
         call.error = unread;
         if (!status)
             status =
                 set_coefficient(loss, coefficient ? &copy : NULL, &call.error);
-        cadft__loss_leave(loss, error, &call, status);
+        cadft__handle_leave(&loss->handle, error, &call, status);
     }
     if (status && copy.destroy)
         copy.destroy(copy.user);

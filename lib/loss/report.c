@@ -150,12 +150,9 @@ cadft__end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error)
 int32_t
 cadft_loss_end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = cadft__end(loss, report, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 /* ------------------------------------------------------------ arrays out */
@@ -244,12 +241,9 @@ int32_t cadft_loss_get_rows(cadft_loss *loss,
                             size_t *needed,
                             cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = get_rows(loss, micro, what, out, capacity, needed, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 static double
@@ -301,10 +295,7 @@ int32_t cadft_loss_get_samples(cadft_loss *loss,
                                size_t *needed,
                                cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = get_samples(loss, what, out, capacity, needed, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }

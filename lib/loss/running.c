@@ -53,12 +53,9 @@ int32_t cadft_loss_state_save(cadft_loss *loss,
                               size_t *needed,
                               cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = save(loss, buffer, capacity, needed, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 /* Averages that steps can have left: finite once the weight is divided out,
@@ -99,10 +96,7 @@ int32_t cadft_loss_state_load(cadft_loss *loss,
                               size_t size,
                               cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = load(loss, buffer, size, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }

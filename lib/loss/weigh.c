@@ -131,12 +131,9 @@ int32_t cadft__weigh(cadft_loss *loss, cadft_error *error)
 
 int32_t cadft_loss_weigh(cadft_loss *loss, cadft_error *error)
 {
-    cadft__call call;
-    int32_t status = cadft__loss_enter(loss, error, &call);
-    if (status)
-        return status;
+    CADFT__ENTER(loss);
     status = cadft__weigh(loss, &call.error);
-    return cadft__loss_leave(loss, error, &call, status);
+    CADFT__LEAVE(loss);
 }
 
 /* ------------------------------------------------------------------ scale */

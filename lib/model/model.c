@@ -2,7 +2,6 @@
 /* The handle: knobs, parameters, and the border of every call. */
 #include "cadft/model.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "backend/device.h"
@@ -19,6 +18,17 @@ static const cadft__knob list[] = {
 };
 
 static const cadft__knobs knobs = {list, sizeof list / sizeof list[0]};
+
+/* Names of weight_dtype's values. */
+static const struct {
+    const char *name;
+    int64_t value;
+} dtypes[] = {
+    {"stored", 0},
+    {"float32", CADFT_DTYPE_F32},
+    {"bfloat16", CADFT_DTYPE_BF16},
+};
+#define N_DTYPES (sizeof dtypes / sizeof dtypes[0])
 
 /* ---------------------------------------------------------------- life */
 
@@ -58,18 +68,13 @@ int32_t cadft_model_create(cadft_context *context,
                            cadft_model **out,
                            cadft_error *error)
 {
-    cadft_error own;
-    int before = errno;
-    int32_t status = cadft__error_enter(error, &own);
+    cadft__call call;
+    int32_t status = cadft__call_enter(error, &call);
     if (out)
         *out = NULL;
-    if (!status) {
-        status = create(context, out, &own);
-        if (status && context)
-            cadft__context_note(context, &own);
-    }
-    errno = before;
-    return cadft__error_leave(error, &own, status);
+    if (!status)
+        status = create(context, out, &call.error);
+    return cadft__call_leave(context, error, &call, status);
 }
 
 void cadft_model_destroy(cadft_model *model)
@@ -121,17 +126,9 @@ int32_t cadft_model_set_i64(cadft_model *model,
 
 static int32_t parse_dtype(const char *value, int64_t *out, cadft_error *error)
 {
-    static const struct {
-        const char *text;
-        int64_t value;
-    } texts[] = {
-        {"stored", 0},
-        {"float32", CADFT_DTYPE_F32},
-        {"bfloat16", CADFT_DTYPE_BF16},
-    };
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (strcmp(texts[i].text, value) == 0) {
-            *out = texts[i].value;
+    for (size_t i = 0; i < N_DTYPES; i++)
+        if (strcmp(dtypes[i].name, value) == 0) {
+            *out = dtypes[i].value;
             return CADFT_OK;
         }
     return cadft__fail(error, CADFT_E_ARG,
@@ -199,6 +196,13 @@ fact(const cadft_model *model, int32_t key, int64_t *out, cadft_error *error)
     return cadft__fail(error, CADFT_E_KEY, "key %d is not known", key);
 }
 
+/* What the weights are in, once there are some; before, what is asked for. */
+static int64_t weight_dtype(const cadft_model *model)
+{
+    return model->has_weights ? model->parameters.dtype
+                              : model->options.weight_dtype;
+}
+
 int32_t cadft_model_get_i64(cadft_model *model,
                             int32_t key,
                             int64_t *out,
@@ -207,8 +211,8 @@ int32_t cadft_model_get_i64(cadft_model *model,
     CADFT__ENTER(model);
     if (!out)
         status = cadft__fail(&call.error, CADFT_E_NULL, "out is NULL");
-    else if (key == CADFT_MODEL_WEIGHT_DTYPE && model->has_weights)
-        *out = model->parameters.dtype;
+    else if (key == CADFT_MODEL_WEIGHT_DTYPE)
+        *out = weight_dtype(model);
     else if (key < CADFT_MODEL_PARAMETERS)
         status = cadft__knobs_get_i64(&knobs, &model->options, key, out,
                                       &call.error);
@@ -217,36 +221,52 @@ int32_t cadft_model_get_i64(cadft_model *model,
     CADFT__LEAVE(model);
 }
 
-int32_t cadft_model_bounds(int32_t key,
-                           int64_t *smallest,
-                           int64_t *largest,
-                           int64_t *standard,
-                           cadft_error *error)
+static int32_t get_str(const cadft_model *model,
+                       int32_t key,
+                       char *buffer,
+                       size_t capacity,
+                       size_t *needed,
+                       cadft_error *error)
 {
-    double low = 0, high = 0, middle = 0;
-    cadft_error own;
-    int32_t status = cadft__error_enter(error, &own);
-    if (!status)
-        status =
-            cadft__knobs_bounds(&knobs, key, NULL, &low, &high, &middle, &own);
-    if (!status && smallest)
-        *smallest = (int64_t)low;
-    if (!status && largest)
-        *largest = (int64_t)high;
-    if (!status && standard)
-        *standard = (int64_t)middle;
-    return cadft__error_leave(error, &own, status);
+    int64_t dtype;
+    if (key != CADFT_MODEL_WEIGHT_DTYPE)
+        return cadft__knobs_get_str(&knobs, &model->options, key, buffer,
+                                    capacity, needed, error);
+    dtype = weight_dtype(model);
+    for (size_t i = 0; i < N_DTYPES; i++)
+        if (dtypes[i].value == dtype)
+            return cadft__text_out(dtypes[i].name, buffer, capacity, needed,
+                                   error);
+    return cadft__fail(error, CADFT_E_KEY, "weight_dtype %lld has no name",
+                       (long long)dtype);
 }
 
-int32_t cadft_model_key(const char *name, int32_t *out, cadft_error *error)
+int32_t cadft_model_get_str(cadft_model *model,
+                            int32_t key,
+                            char *buffer,
+                            size_t capacity,
+                            size_t *needed,
+                            cadft_error *error)
 {
-    cadft_error own;
-    int32_t status = cadft__error_enter(error, &own);
-    if (!status && name && !out)
-        status = cadft__fail(&own, CADFT_E_NULL, "out is NULL");
-    if (!status)
-        status = cadft__knobs_key(&knobs, name, out, &own);
-    return cadft__error_leave(error, &own, status);
+    CADFT__ENTER(model);
+    status = get_str(model, key, buffer, capacity, needed, &call.error);
+    CADFT__LEAVE(model);
+}
+
+int32_t cadft_model_bounds(int32_t key,
+                           int32_t *type,
+                           double *smallest,
+                           double *largest,
+                           double *standard,
+                           cadft_error *error)
+{
+    return cadft__knobs_bounds(&knobs, key, type, smallest, largest, standard,
+                               error);
+}
+
+int32_t cadft_model_key(const char *name, int32_t *key, cadft_error *error)
+{
+    return cadft__knobs_key(&knobs, name, key, error);
 }
 
 /* -------------------------------------------------------------- weights */

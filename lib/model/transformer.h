@@ -148,17 +148,6 @@ struct cadft_model {
     void *stream;     /* the last one that used the arena */
 };
 
-/* Every public call on a model is between these. */
-#define CADFT__ENTER(model)                                                    \
-    cadft__call call;                                                          \
-    int32_t status = cadft__handle_enter((model) ? &(model)->handle : NULL,    \
-                                         "model", error, &call);               \
-    if (status)                                                                \
-    return status
-
-#define CADFT__LEAVE(model)                                                    \
-    return cadft__handle_leave(&(model)->handle, error, &call, status)
-
 int32_t cadft__needs_weights(const cadft_model *model, cadft_error *error);
 int32_t cadft__needs_no_weights(const cadft_model *model, cadft_error *error);
 

@@ -266,13 +266,13 @@ int32_t cadft_optimizer_add(cadft_optimizer *optimizer,
                             cadft_error *error)
 {
     cadft__member member = {0};
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = check_phase(optimizer, &call.error);
     if (!status && !name)
         status = cadft__fail(&call.error, CADFT_E_NULL, "name is NULL");
     if (!status)
         status = add(optimizer, name, value, grad, &member, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 /* -------------------------------------------------------------- add_model */
@@ -356,9 +356,9 @@ int32_t cadft_optimizer_add_model(cadft_optimizer *optimizer,
                                   int64_t *added,
                                   cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = add_model(optimizer, model, added, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 /* ------------------------------------------------------------------- look */
@@ -435,8 +435,8 @@ int32_t cadft_optimizer_group(cadft_optimizer *optimizer,
                               int64_t *matched,
                               cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status =
         group(optimizer, pattern, lr_scale, decay_scale, matched, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }

@@ -2,7 +2,6 @@
 /* The handle, its knobs and facts. */
 #include "optimizer/optimizer.h"
 
-#include <errno.h>
 #include <float.h>
 
 #include "cadft/loss.h"
@@ -15,19 +14,14 @@
     CADFT__F64(cadft__optimizer_options, CADFT_OPTIMIZER_##key, field, lo, hi, \
                standard)
 
-/* Largest double below 1: bounds are inclusive. */
-#define BELOW_1 (1 - DBL_EPSILON / 2)
-/* Integers a double holds exactly, so that bounds can be asked in double. */
-#define EXACT 9007199254740992.0
-
 static const cadft__knob list[] = {
     I64(KIND, kind, 0, CADFT_KIND_SGD, CADFT_KIND_ADAMW, "adamw sgd"),
     F64(LR, lr, 0, FLT_MAX, 5e-5),
-    F64(BETA1, beta1, 0, BELOW_1, 0.9),
-    F64(BETA2, beta2, 0, BELOW_1, 0.95),
+    F64(BETA1, beta1, 0, CADFT__BELOW_1, 0.9),
+    F64(BETA2, beta2, 0, CADFT__BELOW_1, 0.95),
     F64(EPS, eps, 0, FLT_MAX, 1e-8),
     F64(WEIGHT_DECAY, weight_decay, 0, FLT_MAX, 0.01),
-    F64(MOMENTUM, momentum, 0, BELOW_1, 0.9),
+    F64(MOMENTUM, momentum, 0, CADFT__BELOW_1, 0.9),
     I64(NESTEROV, nesterov, 0, 1, 0, NULL),
     I64(MASTER, master, 0, 1, 1, NULL),
     F64(CLIP_NORM, clip_norm, 0, FLT_MAX, 1),
@@ -39,8 +33,8 @@ static const cadft__knob list[] = {
         CADFT_SCHEDULE_COSINE,
         CADFT_SCHEDULE_CONSTANT,
         "constant linear cosine"),
-    I64(PLANNED_STEPS, planned_steps, 0, EXACT, 0, NULL),
-    I64(WARMUP_STEPS, warmup_steps, 0, EXACT, 0, NULL),
+    I64(PLANNED_STEPS, planned_steps, 0, CADFT__EXACT, 0, NULL),
+    I64(WARMUP_STEPS, warmup_steps, 0, CADFT__EXACT, 0, NULL),
     F64(WARMUP_FRACTION, warmup_fraction, 0, 1, 0),
     F64(LR_FLOOR, lr_floor, 0, 1, 0),
 };
@@ -80,18 +74,13 @@ int32_t cadft_optimizer_create(cadft_context *context,
                                cadft_optimizer **out,
                                cadft_error *error)
 {
-    cadft_error own;
-    int before = errno;
-    int32_t status = cadft__error_enter(error, &own);
+    cadft__call call;
+    int32_t status = cadft__call_enter(error, &call);
     if (out)
         *out = NULL;
-    if (!status) {
-        status = create(context, out, &own);
-        if (status && context)
-            cadft__context_note(context, &own);
-    }
-    errno = before;
-    return cadft__error_leave(error, &own, status);
+    if (!status)
+        status = create(context, out, &call.error);
+    return cadft__call_leave(context, error, &call, status);
 }
 
 void cadft_optimizer_destroy(cadft_optimizer *optimizer)
@@ -120,12 +109,12 @@ int32_t cadft_optimizer_set_i64(cadft_optimizer *optimizer,
                                 int64_t value,
                                 cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = settable(optimizer, key, &call.error);
     if (!status)
         status = cadft__knobs_set_i64(&knobs, &optimizer->options, key, value,
                                       &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 int32_t cadft_optimizer_set_f64(cadft_optimizer *optimizer,
@@ -133,12 +122,12 @@ int32_t cadft_optimizer_set_f64(cadft_optimizer *optimizer,
                                 double value,
                                 cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = settable(optimizer, key, &call.error);
     if (!status)
         status = cadft__knobs_set_f64(&knobs, &optimizer->options, key, value,
                                       &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 int32_t cadft_optimizer_set_str(cadft_optimizer *optimizer,
@@ -146,12 +135,12 @@ int32_t cadft_optimizer_set_str(cadft_optimizer *optimizer,
                                 const char *value,
                                 cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = settable(optimizer, key, &call.error);
     if (!status)
         status = cadft__knobs_set_str(&knobs, &optimizer->options, key, value,
                                       &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 static int32_t get_i64(cadft_optimizer *optimizer,
@@ -187,9 +176,9 @@ int32_t cadft_optimizer_get_i64(cadft_optimizer *optimizer,
                                 int64_t *out,
                                 cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = get_i64(optimizer, key, out, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 int32_t cadft_optimizer_get_f64(cadft_optimizer *optimizer,
@@ -197,10 +186,10 @@ int32_t cadft_optimizer_get_f64(cadft_optimizer *optimizer,
                                 double *out,
                                 cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = cadft__knobs_get_f64(&knobs, &optimizer->options, key, out,
                                   &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 int32_t cadft_optimizer_get_str(cadft_optimizer *optimizer,
@@ -210,10 +199,10 @@ int32_t cadft_optimizer_get_str(cadft_optimizer *optimizer,
                                 size_t *needed,
                                 cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = cadft__knobs_get_str(&knobs, &optimizer->options, key, buffer,
                                   capacity, needed, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 int32_t cadft_optimizer_bounds(int32_t key,
@@ -223,19 +212,11 @@ int32_t cadft_optimizer_bounds(int32_t key,
                                double *standard,
                                cadft_error *error)
 {
-    cadft_error own;
-    int32_t status = cadft__error_enter(error, &own);
-    if (!status)
-        status = cadft__knobs_bounds(&knobs, key, type, smallest, largest,
-                                     standard, &own);
-    return cadft__error_leave(error, &own, status);
+    return cadft__knobs_bounds(&knobs, key, type, smallest, largest, standard,
+                               error);
 }
 
 int32_t cadft_optimizer_key(const char *name, int32_t *key, cadft_error *error)
 {
-    cadft_error own;
-    int32_t status = cadft__error_enter(error, &own);
-    if (!status)
-        status = cadft__knobs_key(&knobs, name, key, &own);
-    return cadft__error_leave(error, &own, status);
+    return cadft__knobs_key(&knobs, name, key, error);
 }

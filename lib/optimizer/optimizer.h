@@ -64,16 +64,6 @@ struct cadft_optimizer {
     cadft__optimizer_state state;
 };
 
-#define CADFT__ENTER_OPTIMIZER(optimizer)                                      \
-    cadft__call call;                                                          \
-    int32_t status = cadft__handle_enter(                                      \
-        (optimizer) ? &(optimizer)->handle : NULL, "optimizer", error, &call); \
-    if (status)                                                                \
-    return status
-
-#define CADFT__LEAVE_OPTIMIZER(optimizer)                                      \
-    return cadft__handle_leave(&(optimizer)->handle, error, &call, status)
-
 /* ------------------------------------------------------------- schedule */
 
 /* Refuse knobs that do not go together. */

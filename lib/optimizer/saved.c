@@ -180,9 +180,9 @@ int32_t cadft_optimizer_save(cadft_optimizer *optimizer,
                              const char *folder,
                              cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = save_folder(optimizer, folder, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 /* ------------------------------------------------------------------- read */
@@ -389,7 +389,7 @@ int32_t cadft_optimizer_load(cadft_optimizer *optimizer,
                              const char *folder,
                              cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = load_folder(optimizer, folder, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }

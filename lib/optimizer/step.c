@@ -58,9 +58,9 @@ int32_t cadft_optimizer_norm(cadft_optimizer *optimizer,
                              double *sum_squares_out,
                              cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = norm(optimizer, sum_squares_out, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 /* ----------------------------------------------------------------- update */
@@ -230,9 +230,9 @@ int32_t cadft_optimizer_step(cadft_optimizer *optimizer,
                              cadft_optimizer_report *report,
                              cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = step(optimizer, sum_squares_in, report, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }
 
 /* --------------------------------------------------------------------- lr */
@@ -259,7 +259,7 @@ int32_t cadft_optimizer_lr(cadft_optimizer *optimizer,
                            double *out,
                            cadft_error *error)
 {
-    CADFT__ENTER_OPTIMIZER(optimizer);
+    CADFT__ENTER(optimizer);
     status = rate_of(optimizer, index, out, &call.error);
-    CADFT__LEAVE_OPTIMIZER(optimizer);
+    CADFT__LEAVE(optimizer);
 }

@@ -2,7 +2,6 @@
 /* The handle, its knobs and facts. */
 #include "rewrite/rewrite.h"
 
-#include <errno.h>
 #include <float.h>
 
 #include "common/error.h"
@@ -17,15 +16,12 @@
     CADFT__F64(cadft__rewrite_options, CADFT_REWRITE_##key, field, lo, hi,     \
                standard)
 
-/* Integers a double holds exactly, so that bounds can be asked in double. */
-#define EXACT 9007199254740992.0
-
 static const cadft__knob list[] = {
     I64(SIGNAL, signal, 0, CADFT_SIGNAL_C, CADFT_SIGNAL_CHAT, "chat c"),
-    I64(WARMUP_STEPS, warmup_steps, 0, EXACT, 3000, NULL),
+    I64(WARMUP_STEPS, warmup_steps, 0, CADFT__EXACT, 3000, NULL),
     F64(WARMUP_FRACTION, warmup_fraction, 0, 1, 0),
-    I64(PLANNED_STEPS, planned_steps, 0, EXACT, 0, NULL),
-    I64(INTERVAL, interval, 1, EXACT, 1000, NULL),
+    I64(PLANNED_STEPS, planned_steps, 0, CADFT__EXACT, 0, NULL),
+    I64(INTERVAL, interval, 1, CADFT__EXACT, 1000, NULL),
     F64(FRACTION, fraction, 0, 1, 0.005),
     F64(PROBABILITY, probability, 0, 1, 0.5),
     F64(DECAY, decay, 0, 0.999, 0.9),
@@ -36,7 +32,7 @@ static const cadft__knob list[] = {
     I64(MAX_LENGTH, max_length, 0, CADFT__MOST_TOKENS, 0, NULL),
     I64(REQUIRE_END, require_end, 0, 1, 1, NULL),
     I64(REQUIRE_LOWER, require_lower, 0, 1, 0, NULL),
-    I64(SEED, seed, 0, EXACT, 0, NULL),
+    I64(SEED, seed, 0, CADFT__EXACT, 0, NULL),
     F64(TOP_P, top_p, DBL_MIN, 1, 0.9),
     F64(TEMPERATURE, temperature, 0, 1e6, 0.7),
 };
@@ -110,18 +106,13 @@ int32_t cadft_rewrite_create(cadft_context *context,
                              cadft_rewrite **out,
                              cadft_error *error)
 {
-    cadft_error own;
-    int before = errno;
-    int32_t status = cadft__error_enter(error, &own);
+    cadft__call call;
+    int32_t status = cadft__call_enter(error, &call);
     if (out)
         *out = NULL;
-    if (!status) {
-        status = create(context, n_samples, out, &own);
-        if (status && context)
-            cadft__context_note(context, &own);
-    }
-    errno = before;
-    return cadft__error_leave(error, &own, status);
+    if (!status)
+        status = create(context, n_samples, out, &call.error);
+    return cadft__call_leave(context, error, &call, status);
 }
 
 void cadft_rewrite_destroy(cadft_rewrite *rewrite)
@@ -147,12 +138,12 @@ int32_t cadft_rewrite_set_i64(cadft_rewrite *rewrite,
                               int64_t value,
                               cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = settable(rewrite, key, &call.error);
     if (!status)
         status = cadft__knobs_set_i64(&knobs, &rewrite->options, key, value,
                                       &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 int32_t cadft_rewrite_set_f64(cadft_rewrite *rewrite,
@@ -160,12 +151,12 @@ int32_t cadft_rewrite_set_f64(cadft_rewrite *rewrite,
                               double value,
                               cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = settable(rewrite, key, &call.error);
     if (!status)
         status = cadft__knobs_set_f64(&knobs, &rewrite->options, key, value,
                                       &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 int32_t cadft_rewrite_set_str(cadft_rewrite *rewrite,
@@ -173,12 +164,12 @@ int32_t cadft_rewrite_set_str(cadft_rewrite *rewrite,
                               const char *value,
                               cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = settable(rewrite, key, &call.error);
     if (!status)
         status = cadft__knobs_set_str(&knobs, &rewrite->options, key, value,
                                       &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 /* ---------------------------------------------------------------- getting */
@@ -223,13 +214,13 @@ int32_t cadft_rewrite_get_i64(cadft_rewrite *rewrite,
                               int64_t *out,
                               cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     if (!out)
         status = cadft__fail(&call.error, CADFT_E_NULL, "out is NULL");
     else if (!fact(rewrite, key, out))
         status = cadft__knobs_get_i64(&knobs, &rewrite->options, key, out,
                                       &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 int32_t cadft_rewrite_get_f64(cadft_rewrite *rewrite,
@@ -237,10 +228,10 @@ int32_t cadft_rewrite_get_f64(cadft_rewrite *rewrite,
                               double *out,
                               cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status =
         cadft__knobs_get_f64(&knobs, &rewrite->options, key, out, &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 int32_t cadft_rewrite_get_str(cadft_rewrite *rewrite,
@@ -250,10 +241,10 @@ int32_t cadft_rewrite_get_str(cadft_rewrite *rewrite,
                               size_t *needed,
                               cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = cadft__knobs_get_str(&knobs, &rewrite->options, key, buffer,
                                   capacity, needed, &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 int32_t cadft_rewrite_bounds(int32_t key,
@@ -263,19 +254,11 @@ int32_t cadft_rewrite_bounds(int32_t key,
                              double *standard,
                              cadft_error *error)
 {
-    cadft_error own;
-    int32_t status = cadft__error_enter(error, &own);
-    if (!status)
-        status = cadft__knobs_bounds(&knobs, key, type, smallest, largest,
-                                     standard, &own);
-    return cadft__error_leave(error, &own, status);
+    return cadft__knobs_bounds(&knobs, key, type, smallest, largest, standard,
+                               error);
 }
 
 int32_t cadft_rewrite_key(const char *name, int32_t *key, cadft_error *error)
 {
-    cadft_error own;
-    int32_t status = cadft__error_enter(error, &own);
-    if (!status)
-        status = cadft__knobs_key(&knobs, name, key, &own);
-    return cadft__error_leave(error, &own, status);
+    return cadft__knobs_key(&knobs, name, key, error);
 }

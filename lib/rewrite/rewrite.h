@@ -88,16 +88,6 @@ struct cadft_rewrite {
     cadft__rewrite_counts counts;
 };
 
-#define CADFT__ENTER_REWRITE(rewrite)                                          \
-    cadft__call call;                                                          \
-    int32_t status = cadft__handle_enter(                                      \
-        (rewrite) ? &(rewrite)->handle : NULL, "rewrite", error, &call);       \
-    if (status)                                                                \
-    return status
-
-#define CADFT__LEAVE_REWRITE(rewrite)                                          \
-    return cadft__handle_leave(&(rewrite)->handle, error, &call, status)
-
 /* CADFT_E_UNSUPPORTED for knobs that do not go together. */
 int32_t cadft__rewrite_check(const cadft_rewrite *rewrite, cadft_error *error);
 

@@ -45,14 +45,14 @@ int32_t cadft_rewrite_due(cadft_rewrite *rewrite,
                           int32_t *due,
                           cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     if (!due)
         status = cadft__fail(&call.error, CADFT_E_NULL, "due is NULL");
     else
         status = check_step(rewrite, step, &call.error);
     if (!status)
         *due = is_due(&rewrite->options, step);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 /* --------------------------------------------------------------- candidates */
@@ -236,9 +236,9 @@ int32_t cadft_rewrite_select(cadft_rewrite *rewrite,
                              size_t *needed,
                              cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = select_picks(rewrite, step, ids, capacity, needed, &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 /* ------------------------------------------------------------- open picks */
@@ -257,12 +257,12 @@ int32_t cadft_rewrite_open(cadft_rewrite *rewrite,
                            size_t *needed,
                            cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = cadft__rewrite_room(ids, capacity, (size_t)rewrite->counts.open,
                                  needed, "ids", &call.error);
     if (!status && ids)
         list_open(rewrite, ids);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 void cadft_rewrite_cancel(cadft_rewrite *rewrite)

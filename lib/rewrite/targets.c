@@ -122,13 +122,13 @@ static void close_pick(cadft_rewrite *rewrite, int64_t id)
 int32_t
 cadft_rewrite_reject(cadft_rewrite *rewrite, int64_t id, cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = check_open(rewrite, id, &call.error);
     if (!status) {
         close_pick(rewrite, id);
         rewrite->counts.rejected++;
     }
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 static int32_t check_result(const cadft_rewrite_result *r, cadft_error *error)
@@ -265,9 +265,9 @@ int32_t cadft_rewrite_commit(cadft_rewrite *rewrite,
                              int32_t *rejected,
                              cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = commit(rewrite, id, result, rejected, &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 /* ---------------------------------------------------------------- targets */
@@ -304,9 +304,9 @@ int32_t cadft_rewrite_target(cadft_rewrite *rewrite,
     if (n)
         *n = 0;
     {
-        CADFT__ENTER_REWRITE(rewrite);
+        CADFT__ENTER(rewrite);
         status = target(rewrite, id, tokens, n, &call.error);
-        CADFT__LEAVE_REWRITE(rewrite);
+        CADFT__LEAVE(rewrite);
     }
 }
 
@@ -335,7 +335,7 @@ static int32_t restore(cadft_rewrite *rewrite, int64_t id, cadft_error *error)
 int32_t
 cadft_rewrite_restore(cadft_rewrite *rewrite, int64_t id, cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = restore(rewrite, id, &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }

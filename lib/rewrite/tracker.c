@@ -114,11 +114,11 @@ int32_t cadft_rewrite_observe(cadft_rewrite *rewrite,
                               int64_t n,
                               cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = check(rewrite, ids, c, chat, n, &call.error);
     if (!status)
         observe(rewrite, ids, c, chat, n);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 /* ----------------------------------------------------------------- reading */
@@ -162,7 +162,7 @@ int32_t cadft_rewrite_sample(cadft_rewrite *rewrite,
                              cadft_rewrite_info *out,
                              cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = read_sample(rewrite, id, out, &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }

@@ -131,7 +131,7 @@ int32_t cadft_rewrite_state_save(cadft_rewrite *rewrite,
                                  size_t *needed,
                                  cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = cadft__rewrite_room(buffer, capacity, state_size(rewrite), needed,
                                  "buffer", &call.error);
     if (!status && buffer) {
@@ -140,7 +140,7 @@ int32_t cadft_rewrite_state_save(cadft_rewrite *rewrite,
         at = write_samples(rewrite, at);
         write_tokens(&rewrite->replacements, at);
     }
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
 
 /* ---------------------------------------------------------------- loading */
@@ -381,7 +381,7 @@ int32_t cadft_rewrite_state_load(cadft_rewrite *rewrite,
                                  size_t size,
                                  cadft_error *error)
 {
-    CADFT__ENTER_REWRITE(rewrite);
+    CADFT__ENTER(rewrite);
     status = load(rewrite, buffer, size, &call.error);
-    CADFT__LEAVE_REWRITE(rewrite);
+    CADFT__LEAVE(rewrite);
 }
