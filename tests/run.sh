@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh tests/run.sh [--werror] [--clang] [--sanitize] [--arm64]
+# sh tests/run.sh [--werror] [--clang] [--sanitize] [--arm64] [--bindings]
 #
 # Installs what the tests need (Debian, Ubuntu), builds into build-tests/ and
 # runs everything; ends with the line "N passed, N failed": Check's tests, and
@@ -9,6 +9,8 @@
 #   --clang     once more with clang, always with -Werror
 #   --sanitize  once more with address and undefined, and with thread
 #   --arm64     cross build; kernel comparer and a small host under qemu
+#   --bindings  installs the other languages too: without it a binding whose
+#               tools are missing is skipped
 # Logs stay in build-results/.
 set -u
 root=$(cd -- "$(dirname -- "$0")/.." && pwd) && cd -- "$root" || exit 1
@@ -24,13 +26,14 @@ die() {
     exit 1
 }
 
-werror=false clang=no sanitize=no arm64=no
+werror=false clang=no sanitize=no arm64=no bindings=no
 for option; do
     case $option in
     --werror) werror=true ;;
     --clang) clang=yes ;;
     --sanitize) sanitize=yes ;;
     --arm64) arm64=yes ;;
+    --bindings) bindings=yes ;;
     *) die "unknown option $option" ;;
     esac
 done
@@ -63,6 +66,21 @@ if [ $arm64 = yes ]; then
     want 'gcc-aarch64-linux-gnu libc6-dev-arm64-cross' \
         command -v aarch64-linux-gnu-gcc
     want qemu-user command -v qemu-aarch64
+fi
+if [ $bindings = yes ]; then
+    CADFT_BINDINGS=required
+    export CADFT_BINDINGS
+    want cmake test -x /usr/bin/cmake
+    want make command -v make
+    want 'rustc cargo' test -x /usr/bin/cargo
+    want golang-go test -x /usr/bin/go
+    want openjdk-17-jdk-headless command -v javac
+    want libjna-java test -f /usr/share/java/jna.jar
+    want luajit command -v luajit
+    want 'python3-cffi python3-dev' /usr/bin/python3 -c 'import cffi'
+    want 'python3-setuptools python3-wheel python3-pip' \
+        /usr/bin/python3 -c 'import setuptools, wheel, pip'
+    want python3-torch /usr/bin/python3 -c 'import torch'
 fi
 
 if [ -n "$missing" ]; then
@@ -125,7 +143,8 @@ stage() {
 
 # What does not depend on the compiler runs once, in the first stage.
 programs='--suite check --suite kernels --suite examples'
-once='--no-suite style --no-suite reference --no-suite packaging'
+once='--no-suite style --no-suite reference --no-suite packaging
+--no-suite bindings'
 wrap=
 
 sanitizers() {
