@@ -284,6 +284,9 @@ class Finetune(unittest.TestCase):
         self.assertEqual(before, self.tree())
         for text in "steps", "activations", "optimizer", "held out":
             self.assertIn(text, done.stdout)
+        self.assertRegex(done.stdout, "rewriting +off")
+        done = self.finetune("out", "--dry-run", "--rewrite", "--steps", "12")
+        self.assertRegex(done.stdout, "rewriting, first at step +[1-9]")
 
     def test_freeze(self):
         self.finetune("out", "--freeze", "model.embed*", "--freeze", "*.mlp.*")
@@ -391,6 +394,7 @@ class Finetune(unittest.TestCase):
                 ("--set", "loss=1"): "NOUN.KEY=VALUE",
                 ("--set", "host.x=1"): "NOUN.KEY=VALUE",
                 ("--set", "loss.objective=sft"): "use --objective",
+                ("--set", "loss.gamma=1"): '"gamma" is not a key of loss',
                 ("--objective", "sft,,dft"): "names between commas",
                 ("--objective", "sft,sft"): "twice",
                 ("--objective", "../x"): "names between commas",
@@ -427,7 +431,6 @@ class Finetune(unittest.TestCase):
                 ("--out", f"{at}/file/out"): "file",
                 ("--objective", "best"): "best",
                 ("--set", "loss.beta=-1"): "loss.beta",
-                ("--set", "loss.gamma=1"): "gamma",
                 ("--lr", "much"): "optimizer.lr",
                 ("--scope", "all"): "loss.scope",
                 ("--dtype", "f8"): "model.weight_dtype",

@@ -64,23 +64,31 @@ const char *knobs_find(const knobs *k, int noun, const char *name)
     return NULL;
 }
 
+int32_t knobs_key(int noun, const char *name, int32_t *key, cadft_error *e)
+{
+    int32_t (*const find[NOUNS])(const char *, int32_t *, cadft_error *) = {
+        [NOUN_LOSS] = cadft_loss_key,
+        [NOUN_OPTIMIZER] = cadft_optimizer_key,
+        [NOUN_REWRITE] = cadft_rewrite_key,
+        [NOUN_MODEL] = cadft_model_key};
+    return find[noun](name, key, e);
+}
+
 static int32_t
 set(int noun, void *handle, const char *name, const char *value, cadft_error *e)
 {
-    int32_t key, status;
+    int32_t key, status = knobs_key(noun, name, &key, e);
+    if (status)
+        return status;
     switch (noun) {
     case NOUN_LOSS:
-        status = cadft_loss_key(name, &key, e);
-        return status ? status : cadft_loss_set_str(handle, key, value, e);
+        return cadft_loss_set_str(handle, key, value, e);
     case NOUN_OPTIMIZER:
-        status = cadft_optimizer_key(name, &key, e);
-        return status ? status : cadft_optimizer_set_str(handle, key, value, e);
+        return cadft_optimizer_set_str(handle, key, value, e);
     case NOUN_REWRITE:
-        status = cadft_rewrite_key(name, &key, e);
-        return status ? status : cadft_rewrite_set_str(handle, key, value, e);
+        return cadft_rewrite_set_str(handle, key, value, e);
     default:
-        status = cadft_model_key(name, &key, e);
-        return status ? status : cadft_model_set_str(handle, key, value, e);
+        return cadft_model_set_str(handle, key, value, e);
     }
 }
 

@@ -30,6 +30,9 @@ void knobs_plan(const options *o,
                 int64_t steps,
                 knobs *out);
 
+/* The key of a name. CADFT_E_KEY. */
+int32_t knobs_key(int noun, const char *name, int32_t *key, cadft_error *e);
+
 /* Set the knobs of one noun on a handle (cadft_loss *, cadft_optimizer *,
  * ...). */
 int knobs_apply(const knobs *k, int noun, void *handle, text_error *error);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cadft/cadft.h"
+#include "knobs.h"
 #include "text/data.h"
 
 enum {
@@ -254,11 +254,13 @@ static void add_setting(options *o,
     s->name[length] = '\0';
 }
 
-/* NOUN.KEY=VALUE; whether there is such a knob the library says later. */
+/* NOUN.KEY=VALUE; whether the value will do the library says later. */
 static void take_setting(const char *text, options *o, struct argp_state *state)
 {
     const char *dot = strchr(text, '.'), *equal = strchr(text, '=');
+    cadft_error e = {.struct_size = sizeof e};
     int noun = 0;
+    int32_t key;
     if (dot && equal && dot < equal)
         while (noun < NOUNS &&
                (strlen(nouns[noun]) != (size_t)(dot - text) ||
@@ -275,6 +277,8 @@ static void take_setting(const char *text, options *o, struct argp_state *state)
             strncmp(reserved[i].name, dot + 1, length) == 0)
             argp_error(state, "--set %s: %s", text, reserved[i].instead);
     add_setting(o, noun, dot + 1, length, equal + 1, state);
+    if (knobs_key(noun, o->settings[o->n_settings - 1].name, &key, &e))
+        argp_error(state, "--set %s: %s of %s", text, e.message, nouns[noun]);
 }
 
 static void take_objective(const char *name,

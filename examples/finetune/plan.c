@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "knobs.h"
 #include "trainer.h"
 
 /* The largest of the micro-batches that a run will have, in each of their
@@ -142,6 +143,37 @@ static void show_data(const session *s, const extent *x, FILE *to)
     line(to, "largest micro-batch", (double)x->rows, "tokens");
 }
 
+/* The first step that may rewrite, of the first objective that does. */
+static int show_rewriting(const session *s, FILE *to, text_error *error)
+{
+    const options *o = s->options;
+    cadft_error e = {.struct_size = sizeof e};
+    cadft_rewrite *rewrite = NULL;
+    int32_t due = 0;
+    int64_t step = 0;
+    int i = 0, status;
+    knobs k;
+    while (i < o->n_objectives && !trainer_rewrites(s, &o->objectives[i]))
+        i++;
+    if (i == o->n_objectives) {
+        fprintf(to, "    %-28s %12s\n", "rewriting", "off");
+        return TEXT_OK;
+    }
+    knobs_plan(o, &o->objectives[i], s->steps, &k);
+    status =
+        checked(cadft_rewrite_create(s->context, 1, &rewrite, &e), &e, error);
+    if (status == TEXT_OK)
+        status = knobs_apply(&k, NOUN_REWRITE, rewrite, error);
+    while (status == TEXT_OK && !due && ++step < s->steps)
+        status = checked(cadft_rewrite_due(rewrite, step, &due, &e), &e, error);
+    if (status == TEXT_OK && due)
+        line(to, "rewriting, first at step", (double)step, "");
+    else if (status == TEXT_OK)
+        fprintf(to, "    %-28s %12s\n", "rewriting", "never due");
+    cadft_rewrite_destroy(rewrite);
+    return status;
+}
+
 int plan_show(const session *s, FILE *to, text_error *error)
 {
     trainer t;
@@ -153,8 +185,10 @@ int plan_show(const session *s, FILE *to, text_error *error)
     status = trainer_open(s, &s->options->objectives[0], NULL, &t, error);
     if (status == TEXT_OK) {
         show_data(s, &x, to);
-        status = show_memory(&t, &x, to, error);
+        status = show_rewriting(s, to, error);
     }
+    if (status == TEXT_OK)
+        status = show_memory(&t, &x, to, error);
     trainer_close(&t);
     return status;
 }
