@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every handle has: one owner, one call at a time, knobs by name."""
+import threading
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, TypeVar, Union
+
+from ._errors import call, error, new_error, raise_error
+from ._ffi import ffi, lib
+
+Value = Union[int, float, str]
+Self = TypeVar("Self", bound="Handle")
+
+
+def read_text(function: Any, *args: Any) -> str:
+    """Text of a function that takes buffer, capacity and needed."""
+    needed = ffi.new("size_t *")
+    try:
+        call(function, *args, ffi.NULL, 0, needed)
+    except ValueError as failure:
+        if getattr(failure, "status", 0) != lib.CADFT_E_SPACE:
+            raise
+    buffer = ffi.new("char[]", needed[0])
+    call(function, *args, buffer, needed[0], needed)
+    return str(ffi.string(buffer).decode())
+
+
+class Handle:
+    """A handle of the library. ``close()`` or the end of a ``with`` gives it
+    up, else its collection does; the order among handles does not matter. One
+    call at a time: a second one, from a thread or a callback, raises
+    `PhaseError`."""
+
+    _noun = ""
+
+    def __init__(self, pointer: Any, destroy: Any) -> None:
+        self._pointer: Any = ffi.gc(pointer, destroy)
+        self._lock = threading.Lock()
+        self._error = new_error()
+        self._raised: Optional[BaseException] = None
+
+    def _enter(self) -> Any:
+        """The pointer, with the lock held."""
+        if not self._lock.acquire(False):
+            raise error(lib.CADFT_E_BUSY, f"{self._noun} is inside another call")
+        if self._pointer is None:
+            self._lock.release()
+            raise error(lib.CADFT_E_NULL, f"{self._noun} is closed")
+        return self._pointer
+
+    def _fail(self, status: int) -> None:
+        """Raise the error of a call, or the exception of a callback that made
+        it fail."""
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
+        raise_error(status, self._error)
+
+    def _call(self, function: Any, *args: Any) -> None:
+        """function(pointer, args..., error)"""
+        pointer = self._enter()
+        try:
+            status = function(pointer, *args, self._error)
+            if status:
+                self._fail(status)
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Give the handle up. A second time does nothing."""
+        if self._pointer is None:
+            return
+        pointer = self._enter()
+        try:
+            self._before_close()
+            self._pointer = None
+            ffi.release(pointer)
+        finally:
+            self._lock.release()
+
+    def _before_close(self) -> None:
+        """Raises if there is a reason not to."""
+
+    @property
+    def closed(self) -> bool:
+        """Was it closed?"""
+        return self._pointer is None
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], *rest: Any) -> None:
+        self.close()
+
+
+class Bounds(NamedTuple):
+    """Type and bounds of a knob."""
+
+    type: type
+    smallest: float
+    largest: float
+    default: float
+
+
+class Knobs(Handle):
+    """A handle with knobs: the constants CADFT_NOUN_... of its header, by
+    their names in lower case."""
+
+    _has_f64 = True
+
+    @classmethod
+    def _function(cls, name: str) -> Any:
+        return getattr(lib, f"cadft_{cls._noun}_{name}")
+
+    @classmethod
+    def _key(cls, name: str) -> int:
+        key = ffi.new("int32_t *")
+        call(cls._function("key"), name.encode(), key)
+        return int(key[0])
+
+    @classmethod
+    def _bounds(cls, key: int) -> Bounds:
+        kind, low, high, standard = ffi.new("int32_t *"), *(ffi.new("double *") for _ in range(3))
+        call(cls._function("bounds"), key, kind, low, high, standard)
+        return Bounds(float if kind[0] else int, low[0], high[0], standard[0])
+
+    @classmethod
+    def bounds(cls, name: str) -> Bounds:
+        """Type, smallest, largest and default value of a knob."""
+        return cls._bounds(cls._key(name))
+
+    @classmethod
+    def knobs(cls) -> Dict[str, Bounds]:
+        """All knobs."""
+        found: Dict[str, Tuple[int, Bounds]] = {}
+        prefix = f"CADFT_{cls._noun.upper()}_"
+        for constant in dir(lib):
+            if constant.startswith(prefix):
+                name = constant[len(prefix):].lower()
+                try:
+                    key = cls._key(name)
+                except KeyError:  # a fact
+                    continue
+                found[name] = key, cls._bounds(key)
+        return {name: found[name][1] for name in sorted(found, key=lambda n: found[n][0])}
+
+    def set(self, name: Optional[str] = None, value: Optional[Value] = None, /,
+            **knobs: Value) -> None:
+        """Set knobs: ``set("beta", 2)`` or ``set(beta=2, objective="dft")``."""
+        if name is not None:
+            if value is None:
+                raise TypeError(f"set({name!r}): expected a value, too")
+            knobs = {name: value, **knobs}
+        for knob, new in knobs.items():
+            key = self._key(knob)
+            if isinstance(new, str):
+                self._call(self._function("set_str"), key, new.encode())
+            elif self._has_f64 and (isinstance(new, float) or self._bounds(key).type is float):
+                self._call(self._function("set_f64"), key, float(new))
+            else:
+                self._call(self._function("set_i64"), key, int(new))
+
+    def get(self, name: str) -> Value:
+        """A knob, or a fact that the header lists as read only. Knobs with
+        named values give the name."""
+        try:
+            key = self._key(name)
+        except KeyError:
+            constant = f"CADFT_{self._noun.upper()}_{name.upper()}"
+            if name != name.lower() or not hasattr(lib, constant):
+                raise
+            return self._read_int(getattr(lib, constant))
+        if self._bounds(key).type is float:
+            number = ffi.new("double *")
+            self._call(self._function("get_f64"), key, number)
+            return float(number[0])
+        text = self._read_str(key)
+        try:
+            return int(text)
+        except ValueError:
+            return text
+
+    def _read_int(self, key: int) -> int:
+        number = ffi.new("int64_t *")
+        self._call(self._function("get_i64"), key, number)
+        return int(number[0])
+
+    def _read_str(self, key: int) -> str:
+        pointer = self._enter()
+        try:
+            return read_text(self._function("get_str"), pointer, key)
+        finally:
+            self._lock.release()
