@@ -34,8 +34,9 @@ class BuildAndCarry(build_ext):
 
 setup(
     cffi_modules=["ffi_build.py:ffi"],
-    ext_modules=[Extension("cadft._tensor", ["src/tensor.c"], depends=["src/dlpack.h"],
+    ext_modules=[Extension("cadft._tensor", ["src/tensor.c", "src/take.c"],
+                           depends=["src/tensor.h", "src/dlpack.h"],
                            include_dirs=[d[2:] for d in ffi_build.pkg_config("--cflags-only-I")],
-                           extra_compile_args=["-std=c11"])],
+                           extra_compile_args=["-std=c11", "-fvisibility=hidden"])],
     cmdclass={"build_ext": BuildAndCarry},
 )

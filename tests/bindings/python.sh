@@ -16,3 +16,4 @@ $python -m pip -q install --no-deps --no-index --target site wheels/*.whl
 rm -rf -- package/cadft package/build
 unset LD_LIBRARY_PATH PKG_CONFIG_PATH
 PYTHONPATH=$PWD/site $python -m unittest discover -v -s package/tests
+PYTHONPATH=$PWD/site $python package/tests/overhead.py

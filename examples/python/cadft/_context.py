@@ -4,7 +4,7 @@ import threading
 from typing import Any, Callable, Optional
 
 from . import _callbacks
-from ._errors import call, error
+from ._errors import call
 from ._ffi import ffi, lib
 from ._handle import Handle, read_text
 from ._tensor import Tensor
@@ -51,7 +51,7 @@ class Context(Handle):
         self._lock.acquire()
         if self._pointer is None:
             self._lock.release()
-            raise error(lib.CADFT_E_NULL, "context is closed")
+            raise self._closed()
         return self._pointer
 
     def _create(self, function: Any, kind: str, *args: Any) -> Any:

@@ -3,7 +3,7 @@
 import threading
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, TypeVar, Union
 
-from ._errors import call, error, new_error, raise_error
+from ._errors import Error, call, error, new_error, raise_error
 from ._ffi import ffi, lib
 
 Value = Union[int, float, str]
@@ -37,13 +37,19 @@ class Handle:
         self._error = new_error()
         self._raised: Optional[BaseException] = None
 
+    def _busy(self) -> Error:
+        return error(lib.CADFT_E_BUSY, f"{self._noun} is inside another call")
+
+    def _closed(self) -> Error:
+        return error(lib.CADFT_E_NULL, f"{self._noun} is closed")
+
     def _enter(self) -> Any:
         """The pointer, with the lock held."""
         if not self._lock.acquire(False):
-            raise error(lib.CADFT_E_BUSY, f"{self._noun} is inside another call")
+            raise self._busy()
         if self._pointer is None:
             self._lock.release()
-            raise error(lib.CADFT_E_NULL, f"{self._noun} is closed")
+            raise self._closed()
         return self._pointer
 
     def _fail(self, status: int) -> None:

@@ -11,7 +11,7 @@ from ._context import Context, default_context
 from ._errors import error
 from ._ffi import ffi, lib
 from ._handle import Knobs, Value
-from ._tensor import Tensor
+from ._tensor import Tensor, point_all, release_all
 
 
 class Report(NamedTuple):
@@ -34,10 +34,11 @@ class Report(NamedTuple):
 
 # The fields of the C struct behind struct_size and reserved, in their order.
 _FIELDS = ffi.typeof("cadft_loss_report").fields[2:]
-_LAYOUT = struct.Struct("=" + "".join("d" if f.type.cname == "double" else "q"
-                                      for _, f in _FIELDS))
+_LAYOUT = struct.Struct(f"={_FIELDS[0][1].offset}x" + "".join(
+    "d" if field.type.cname == "double" else "q" for _, field in _FIELDS))
+_unpack = _LAYOUT.unpack
 if (tuple(name for name, _ in _FIELDS) != Report._fields
-        or _FIELDS[0][1].offset + _LAYOUT.size != ffi.sizeof("cadft_loss_report")):
+        or _LAYOUT.size != ffi.sizeof("cadft_loss_report")):
     raise ImportError("cadft.Report is not the cadft_loss_report of the headers")
 
 Coefficient = Callable[["array[float]", "array[float]", "array[float]"], Any]
@@ -101,18 +102,19 @@ class Loss(Knobs):
         super().__init__(self.context._create(lib.cadft_loss_create, "loss"),
                          lib.cadft_loss_destroy)
         # What compute fills anew each time.
-        self._tensors = [Tensor() for _ in range(5)]
+        self._tensors = tuple(Tensor() for _ in range(5))
         self._pointers = [pointer(tensor) for tensor in self._tensors]
         self._batch = ffi.new("cadft_loss_batch *", {
             "struct_size": ffi.sizeof("cadft_loss_batch"), "logits": self._pointers[0],
             "labels": self._pointers[1], "sample_ids": self._pointers[2]})
         self._report = ffi.new("cadft_loss_report *",
                                {"struct_size": ffi.sizeof("cadft_loss_report")})
-        self._report_bytes = ffi.buffer(self._report)
+        self._report_bytes = memoryview(ffi.buffer(self._report))
+        self._last = (False, 0, 0, 0)
         self.set(**knobs)
 
     def _read_report(self) -> Report:
-        return Report._make(_LAYOUT.unpack_from(self._report_bytes, _FIELDS[0][1].offset))
+        return tuple.__new__(Report, _unpack(self._report_bytes))
 
     # ---------------------------------------------------------------- one call
 
@@ -127,39 +129,36 @@ class Loss(Knobs):
         :param row_scale: float32 [rows]: ``grad`` then gets softmax - target,
             and the true gradient of row r is row_scale[r] * grad[r]
         """
-        batch = self._batch
-        pointer_ = self._enter()
+        if not self._lock.acquire(False):  # _enter, in place: this is the hot call
+            raise self._busy()
         try:
-            tensors = self._tensors
-            tensors[0]._point(logits, False)
-            tensors[1]._point(labels, False)
-            tensors[2]._point(sample_ids, False)
-            if k is None:
-                batch.k = ffi.NULL
-            else:
-                tensors[3]._point(k, False)
-                batch.k = self._pointers[3]
-            batch.vocab_valid = vocab_valid
-            batch.vocab_start = vocab_start
-            batch.vocab_total = vocab_total
-            out = ffi.NULL
+            pointer_ = self._pointer
+            if pointer_ is None:
+                raise self._closed()
+            out = scales = ffi.NULL
+            point_all(self._tensors, logits, labels, sample_ids, k, grad)
             if grad is not None:
-                tensors[4]._point(grad, True)
                 out = self._pointers[4]
-            scales = ffi.NULL
+            if (k is not None, vocab_valid, vocab_start, vocab_total) != self._last:
+                self._set_batch(k is not None, vocab_valid, vocab_start, vocab_total)
             if row_scale is not None:
-                columns = (tensors[0].shape or (1,))[-1] or 1
-                keep, scales = memory(row_scale, "float32", tensors[0].size // columns,
+                columns = (self._tensors[0].shape or (1,))[-1] or 1
+                keep, scales = memory(row_scale, "float32", self._tensors[0].size // columns,
                                       "row_scale", True)
-            status = lib.cadft_loss_compute(pointer_, batch, n_samples, out, scales, self._report,
-                                            self._error)
+            status = lib.cadft_loss_compute(pointer_, self._batch, n_samples, out, scales,
+                                            self._report, self._error)
             if status:
                 self._fail(status)
             return self._read_report()
         finally:
-            for tensor in self._tensors:
-                tensor.release()
+            release_all(self._tensors)
             self._lock.release()
+
+    def _set_batch(self, with_k: bool, *columns: int) -> None:
+        batch = self._batch
+        batch.k = self._pointers[3] if with_k else ffi.NULL
+        batch.vocab_valid, batch.vocab_start, batch.vocab_total = columns
+        self._last = (with_k, *columns)
 
     # ------------------------------------------------------------------ phases
 

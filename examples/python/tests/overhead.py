@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call of Loss.compute costs beyond the C call it makes, in microseconds:
+"""What a call of Loss.compute costs beyond the C call it makes, in microseconds of
+processor time:
 
     python3 tests/overhead.py
 
 The same tiny batch, from NumPy arrays and from prepared Tensors; the C call is
 made again and again by cffi with everything filled in beforehand, whose own
 cost (a call of cadft_version) is taken off."""
+import time
 import timeit
 
 import cadft
@@ -14,7 +16,8 @@ from cadft._ffi import ffi, lib
 
 
 def best(function, number=20000, repeat=7):
-    return min(timeit.repeat(function, number=number, repeat=repeat)) / number * 1e6
+    times = timeit.repeat(function, timer=time.process_time, number=number, repeat=repeat)
+    return min(times) / number * 1e6
 
 
 def main():
