@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrays between Python and C."""
-from array import array
 from typing import Any, Optional, Tuple
 
 from ._errors import error
@@ -32,8 +31,3 @@ def memory(value: Any, dtype: str, count: int, name: str, writable: bool) -> Tup
     if tensor.size < count:
         raise error(lib.CADFT_E_SPACE, f"{name} has {tensor.size} elements: expected {count}")
     return tensor, ffi.cast("void *", tensor.data)
-
-
-def doubles(count: int) -> "array[float]":
-    """Zeros."""
-    return array("d", bytes(8 * count))

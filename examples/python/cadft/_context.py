@@ -6,7 +6,7 @@ from typing import Any, Callable, Optional
 from . import _callbacks
 from ._errors import call
 from ._ffi import ffi, lib
-from ._handle import Handle, read_text
+from ._handle import Handle
 from ._tensor import Tensor
 
 Log = Callable[[int, str], None]
@@ -66,11 +66,7 @@ class Context(Handle):
         return int(number[0])
 
     def _text(self, key: int) -> str:
-        pointer = self._enter()
-        try:
-            return read_text(lib.cadft_context_get_str, pointer, key)
-        finally:
-            self._lock.release()
+        return str(ffi.string(self._sized("char[]", lib.cadft_context_get_str, key)).decode())
 
     @property
     def workers(self) -> int:

@@ -70,6 +70,23 @@ class Handle:
         finally:
             self._lock.release()
 
+    def _sized(self, kind: str, function: Any, *args: Any) -> Any:
+        """Array that function(pointer, args..., buffer, capacity, needed,
+        error) fills, after it was asked for the length."""
+        needed = ffi.new("size_t *")
+        pointer = self._enter()
+        try:
+            status = function(pointer, *args, ffi.NULL, 0, needed, self._error)
+            if status and status != lib.CADFT_E_SPACE:
+                self._fail(status)
+            buffer = ffi.new(kind, max(int(needed[0]), 1))
+            status = function(pointer, *args, buffer, needed[0], needed, self._error)
+            if status:
+                self._fail(status)
+            return buffer[0:needed[0]]
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         """Give the handle up. A second time does nothing."""
         if self._pointer is None:
@@ -190,8 +207,4 @@ class Knobs(Handle):
         return int(number[0])
 
     def _read_str(self, key: int) -> str:
-        pointer = self._enter()
-        try:
-            return read_text(self._function("get_str"), pointer, key)
-        finally:
-            self._lock.release()
+        return str(ffi.string(self._sized("char[]", self._function("get_str"), key)).decode())

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional
 
 from . import _callbacks
-from ._arrays import doubles, memory, optional, pointer
+from ._arrays import memory, optional, pointer
 from ._context import Context, default_context
 from ._errors import error
 from ._ffi import ffi, lib
@@ -248,18 +248,10 @@ class Loss(Knobs):
         return self._doubles(lib.cadft_loss_get_samples, out, _constant("SAMPLES", what))
 
     def _doubles(self, function: Any, out: Any, *args: Any) -> Any:
-        needed = ffi.new("size_t *")
         if out is None:
-            pointer_ = self._enter()
-            try:
-                status = function(pointer_, *args, ffi.NULL, 0, needed, self._error)
-                if status and status != lib.CADFT_E_SPACE:
-                    self._fail(status)
-            finally:
-                self._lock.release()
-            out = doubles(needed[0])
+            return array("d", bytes(ffi.buffer(self._sized("double[]", function, *args))))
         tensor, address = memory(out, "float64", 0, "out", True)
-        self._call(function, *args, address, tensor.size, needed)
+        self._call(function, *args, address, tensor.size, ffi.NULL)
         return out
 
     # ------------------------------------------------------ callback and state
@@ -280,17 +272,7 @@ class Loss(Knobs):
 
     def state_save(self) -> bytes:
         """The running statistics (scope running)."""
-        needed = ffi.new("size_t *")
-        pointer_ = self._enter()
-        try:
-            lib.cadft_loss_state_save(pointer_, ffi.NULL, 0, needed, self._error)
-            buffer = ffi.new("char[]", needed[0])
-            status = lib.cadft_loss_state_save(pointer_, buffer, needed[0], needed, self._error)
-            if status:
-                self._fail(status)
-            return bytes(ffi.buffer(buffer))
-        finally:
-            self._lock.release()
+        return bytes(ffi.buffer(self._sized("char[]", lib.cadft_loss_state_save)))
 
     def state_load(self, state: Any) -> None:
         """Restore what `state_save` gave."""

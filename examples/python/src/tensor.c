@@ -47,6 +47,8 @@ tensor_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 
 static void tensor_dealloc(PyObject *object)
 {
+    if (((tensor_object *)object)->weak)
+        PyObject_ClearWeakRefs(object);
     tensor_let_go((tensor_object *)object);
     Py_TYPE(object)->tp_free(object);
 }
@@ -122,10 +124,12 @@ static int tensor_getbuffer(PyObject *object, Py_buffer *view, int flags)
     const cadft_tensor *t = &self->tensor;
     const char *format = NULL;
     view->obj = NULL;
+    if (check_set(self))
+        return -1;
     for (int i = 0; i < N_TYPES; i++)
         if (tensor_dtypes[i].dtype == dtype_of(t))
             format = tensor_dtypes[i].format;
-    if (!self->is_set || !format || t->device_type != CADFT_DEVICE_CPU ||
+    if (!format || t->device_type != CADFT_DEVICE_CPU ||
         (t->strides && (flags & PyBUF_STRIDES) != PyBUF_STRIDES)) {
         PyErr_SetString(PyExc_BufferError, "no memory that a buffer can show");
         return -1;
@@ -311,6 +315,7 @@ PyTypeObject tensor_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = tensor_new,
     .tp_dealloc = tensor_dealloc,
+    .tp_weaklistoffset = offsetof(tensor_object, weak),
     .tp_methods = methods,
     .tp_getset = attributes,
     .tp_as_buffer = &buffer_procs,

@@ -24,6 +24,7 @@ typedef struct {
     PyObject *owner;      /* keeps the memory of the library, or NULL */
     Py_ssize_t exports;   /* who looks at the memory through this object */
     Py_ssize_t *borrowed; /* exports of the Tensor this one was made of */
+    PyObject *weak;       /* weak references to this object */
     char is_set, readonly;
 } tensor_object;
 
