@@ -4,6 +4,7 @@
 C gets a cffi handle as its `user`. It is kept here until the library calls
 `destroy`, which it does exactly once."""
 import sys
+from types import SimpleNamespace
 from typing import Any, Dict
 
 from ._ffi import ffi, lib
@@ -23,21 +24,15 @@ def cadft_py_forget(user: Any, _kept: Dict[int, Any] = _kept) -> None:
     _kept.pop(int(ffi.cast("uintptr_t", user)), None)
 
 
-class _Unraisable:
-    """What sys.unraisablehook takes."""
-
-    def __init__(self, failure: BaseException, thing: Any) -> None:
-        self.exc_type, self.exc_value = type(failure), failure
-        self.exc_traceback, self.err_msg, self.object = failure.__traceback__, None, thing
-
-
 @ffi.def_extern()
 def cadft_py_log(user: Any, level: int, text: Any, length: int) -> None:
     sink = ffi.from_handle(user)
     try:
         sink(level, ffi.buffer(text, length)[:].decode("utf-8", "replace"))
     except BaseException as failure:  # a line of the log cannot fail the call
-        sys.unraisablehook(_Unraisable(failure, sink))
+        sys.unraisablehook(SimpleNamespace(
+            exc_type=type(failure), exc_value=failure, exc_traceback=failure.__traceback__,
+            err_msg=None, object=sink))
 
 
 @ffi.def_extern(error=-1)

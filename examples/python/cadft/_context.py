@@ -66,7 +66,7 @@ class Context(Handle):
         return int(number[0])
 
     def _text(self, key: int) -> str:
-        return str(ffi.string(self._sized("char[]", lib.cadft_context_get_str, key)).decode())
+        return self._sized("char[]", lib.cadft_context_get_str, key)[:-1].decode()
 
     @property
     def workers(self) -> int:

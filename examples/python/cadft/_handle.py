@@ -70,8 +70,8 @@ class Handle:
         finally:
             self._lock.release()
 
-    def _sized(self, kind: str, function: Any, *args: Any) -> Any:
-        """Array that function(pointer, args..., buffer, capacity, needed,
+    def _sized(self, kind: str, function: Any, *args: Any) -> bytes:
+        """The array that function(pointer, args..., buffer, capacity, needed,
         error) fills, after it was asked for the length."""
         needed = ffi.new("size_t *")
         pointer = self._enter()
@@ -83,7 +83,7 @@ class Handle:
             status = function(pointer, *args, buffer, needed[0], needed, self._error)
             if status:
                 self._fail(status)
-            return buffer[0:needed[0]]
+            return bytes(ffi.buffer(buffer))[:needed[0] * (ffi.sizeof(buffer) // len(buffer))]
         finally:
             self._lock.release()
 
@@ -207,4 +207,4 @@ class Knobs(Handle):
         return int(number[0])
 
     def _read_str(self, key: int) -> str:
-        return str(ffi.string(self._sized("char[]", self._function("get_str"), key)).decode())
+        return self._sized("char[]", self._function("get_str"), key)[:-1].decode()

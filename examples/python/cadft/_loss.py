@@ -154,11 +154,11 @@ class Loss(Knobs):
             release_all(self._tensors)
             self._lock.release()
 
-    def _set_batch(self, with_k: bool, *columns: int) -> None:
+    def _set_batch(self, with_k: bool, valid: int, start: int, total: int) -> None:
         batch = self._batch
         batch.k = self._pointers[3] if with_k else ffi.NULL
-        batch.vocab_valid, batch.vocab_start, batch.vocab_total = columns
-        self._last = (with_k, *columns)
+        batch.vocab_valid, batch.vocab_start, batch.vocab_total = valid, start, total
+        self._last = (with_k, valid, start, total)
 
     # ------------------------------------------------------------------ phases
 
@@ -249,7 +249,7 @@ class Loss(Knobs):
 
     def _doubles(self, function: Any, out: Any, *args: Any) -> Any:
         if out is None:
-            return array("d", bytes(ffi.buffer(self._sized("double[]", function, *args))))
+            return array("d", self._sized("double[]", function, *args))
         tensor, address = memory(out, "float64", 0, "out", True)
         self._call(function, *args, address, tensor.size, ffi.NULL)
         return out
@@ -272,7 +272,7 @@ class Loss(Knobs):
 
     def state_save(self) -> bytes:
         """The running statistics (scope running)."""
-        return bytes(ffi.buffer(self._sized("char[]", lib.cadft_loss_state_save)))
+        return self._sized("char[]", lib.cadft_loss_state_save)
 
     def state_load(self, state: Any) -> None:
         """Restore what `state_save` gave."""

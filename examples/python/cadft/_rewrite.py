@@ -77,8 +77,7 @@ class Rewrite(Knobs):
         return self._ids(lib.cadft_rewrite_open)
 
     def _ids(self, function: Any, *args: Any) -> List[int]:
-        ids = self._sized("int64_t[]", function, *args)
-        return [int(id) for id in ids]
+        return array("q", self._sized("int64_t[]", function, *args)).tolist()
 
     def cancel(self) -> None:
         """Close all open picks."""
@@ -131,7 +130,7 @@ class Rewrite(Knobs):
 
     def state_save(self) -> bytes:
         """Everything but the knobs."""
-        return bytes(ffi.buffer(self._sized("char[]", lib.cadft_rewrite_state_save)))
+        return self._sized("char[]", lib.cadft_rewrite_state_save)
 
     def state_load(self, state: Any) -> None:
         """Restore what `state_save` gave."""

@@ -2,7 +2,9 @@
 """The loss from Python: arrays, errors, callbacks, handles."""
 import array
 import gc
+import pathlib
 import pickle
+import sys
 import threading
 import tracemalloc
 import unittest
@@ -360,6 +362,26 @@ class Callbacks(unittest.TestCase):
         self.assertEqual(len(_callbacks._kept), before)
 
 
+    def test_log(self):
+        lines, lost = [], []
+
+        def sink(level, text):
+            lines.append((level, text))
+            raise ValueError("not today")
+
+        from cadft import _callbacks
+        from cadft._ffi import ffi, lib
+        user = _callbacks.keep(sink)
+        hook, sys.unraisablehook = sys.unraisablehook, lambda lost_: lost.append(lost_.exc_value)
+        try:
+            lib.cadft_py_log(user, 1, ffi.new("char[]", "Zeile ä".encode()), 8)
+        finally:
+            sys.unraisablehook = hook
+            lib.cadft_py_forget(user)
+        self.assertEqual(lines, [(1, "Zeile ä")])
+        self.assertEqual(str(lost[0]), "not today")
+
+
 class Handles(unittest.TestCase):
     def test_any_order(self):
         z, y, s = inputs()
@@ -396,6 +418,13 @@ class Handles(unittest.TestCase):
         del loss
         gc.collect()
         self.assertEqual(context.bytes, before)
+
+    def test_the_wheel_carries_its_library(self):
+        package = pathlib.Path(cadft.__file__).resolve().parent
+        maps = pathlib.Path("/proc/self/maps").read_text()
+        for name in ("libcadft.so.0", "libjansson.so.4"):
+            loaded = {line.split()[-1] for line in maps.splitlines() if name in line}
+            self.assertEqual(loaded, {str(package / name)})
 
     def test_default_context(self):
         first = cadft.default_context()
