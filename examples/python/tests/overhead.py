@@ -15,7 +15,7 @@ import numpy as np
 from cadft._ffi import ffi, lib
 
 
-def best(function, number=20000, repeat=7):
+def best(function, number=4000, repeat=5):
     times = timeit.repeat(function, timer=time.process_time, number=number, repeat=repeat)
     return min(times) / number * 1e6
 
