@@ -166,6 +166,61 @@ START_TEST(texts)
 }
 END_TEST
 
+START_TEST(one_after_the_other)
+{
+    options o = fresh();
+    cadft_error err = support_error();
+    const char *name = NULL;
+    int32_t key = -1, again = -1, n = 0;
+    while (!cadft__knobs_at(&knobs, n, &name, &key, &err)) {
+        CHECK_OK(cadft__knobs_key(&knobs, name, &again, &err), err);
+        ck_assert_int_eq(key, again);
+        n++;
+    }
+    ck_assert_uint_eq((size_t)n, knobs.count);
+    CHECK_OK(cadft__knobs_at(&knobs, 0, NULL, NULL, &err), err);
+    REFUSED(CADFT_E_KEY, "index is -1",
+            cadft__knobs_at(&knobs, -1, &name, &key, &err));
+    REFUSED(CADFT_E_KEY, "expected 0 to",
+            cadft__knobs_at(&knobs, n, &name, &key, &err));
+    ck_assert_int_eq(key, again);
+}
+END_TEST
+
+/* Of every noun: the list, the names and the bounds speak of the same keys. */
+START_TEST(nouns_list_their_knobs)
+{
+    static const struct {
+        int32_t (*at)(int32_t, const char **, int32_t *, cadft_error *);
+        int32_t (*key)(const char *, int32_t *, cadft_error *);
+        int32_t (*bounds)(
+            int32_t, int32_t *, double *, double *, double *, cadft_error *);
+        const char *first;
+    } nouns[] = {
+        {cadft_loss_key_at, cadft_loss_key, cadft_loss_bounds, "objective"},
+        {cadft_optimizer_key_at, cadft_optimizer_key, cadft_optimizer_bounds,
+         "kind"},
+        {cadft_rewrite_key_at, cadft_rewrite_key, cadft_rewrite_bounds,
+         "signal"},
+        {cadft_model_key_at, cadft_model_key, cadft_model_bounds,
+         "weight_dtype"}};
+    cadft_error err = support_error();
+    for (size_t i = 0; i < sizeof nouns / sizeof nouns[0]; i++) {
+        const char *name = NULL;
+        int32_t key, again = 0, index = 0;
+        CHECK_OK(nouns[i].at(0, &name, NULL, &err), err);
+        ck_assert_str_eq(name, nouns[i].first);
+        for (; !nouns[i].at(index, &name, &key, &err); index++) {
+            CHECK_OK(nouns[i].key(name, &again, &err), err);
+            ck_assert_int_eq(key, again);
+            CHECK_OK(nouns[i].bounds(key, NULL, NULL, NULL, NULL, &err), err);
+        }
+        ck_assert_int_eq(err.code, CADFT_E_KEY);
+        ck_assert_int_gt(index, 1);
+    }
+}
+END_TEST
+
 /* What get_str writes is what set_str reads. */
 START_TEST(texts_come_back)
 {
@@ -230,6 +285,8 @@ int main(int argc, char **argv)
     tcase_add_test(t, refusals);
     tcase_add_test(t, texts);
     tcase_add_test(t, texts_come_back);
+    tcase_add_test(t, one_after_the_other);
+    tcase_add_test(t, nouns_list_their_knobs);
     tcase_add_test(t, keys_by_name);
     suite_add_tcase(suite, t);
     return support_main(argc, argv, suite);

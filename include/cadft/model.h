@@ -133,6 +133,16 @@ CADFT_API int32_t cadft_model_key(const char *name,
                                   int32_t *key,
                                   cadft_error *error);
 
+/** The knobs one after the other, so that a binding can list them.
+ *  @param index  from 0; CADFT_E_KEY past the last
+ *  @param name   set to its name, which lives as long as the library; may be
+ *                NULL, as may `key`
+ *  Needs no handle, any thread. Errors: CADFT_E_KEY. */
+CADFT_API int32_t cadft_model_key_at(int32_t index,
+                                     const char **name,
+                                     int32_t *key,
+                                     cadft_error *error);
+
 /* -------------------------------------------------------------- weights */
 
 /** Give a model without weights those of a folder: config.json and

@@ -330,3 +330,22 @@ int32_t cadft__knobs_key(const cadft__knobs *knobs,
         status = key_of(knobs, name, key, &own);
     return cadft__error_leave(error, &own, status);
 }
+
+int32_t cadft__knobs_at(const cadft__knobs *knobs,
+                        int32_t index,
+                        const char **name,
+                        int32_t *key,
+                        cadft_error *error)
+{
+    cadft_error own;
+    int32_t status = cadft__error_enter(error, &own);
+    if (!status && (index < 0 || (size_t)index >= knobs->count))
+        status =
+            cadft__fail(&own, CADFT_E_KEY, "index is %d, expected 0 to %zu",
+                        index, knobs->count - 1);
+    if (!status && name)
+        *name = knobs->knobs[index].name;
+    if (!status && key)
+        *key = knobs->knobs[index].key;
+    return cadft__error_leave(error, &own, status);
+}

@@ -110,4 +110,12 @@ int32_t cadft__knobs_key(const cadft__knobs *knobs,
                          int32_t *key,
                          cadft_error *error);
 
+/* Likewise: name and key of the knob at an index. Outputs may be NULL.
+ * CADFT_E_KEY. */
+int32_t cadft__knobs_at(const cadft__knobs *knobs,
+                        int32_t index,
+                        const char **name,
+                        int32_t *key,
+                        cadft_error *error);
+
 #endif

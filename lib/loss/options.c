@@ -209,6 +209,14 @@ int32_t cadft_loss_key(const char *name, int32_t *key, cadft_error *error)
     return cadft__knobs_key(&knobs, name, key, error);
 }
 
+int32_t cadft_loss_key_at(int32_t index,
+                          const char **name,
+                          int32_t *key,
+                          cadft_error *error)
+{
+    return cadft__knobs_at(&knobs, index, name, key, error);
+}
+
 /* --------------------------------------------------- the host's coefficient */
 
 static int32_t set_coefficient(cadft_loss *loss,

@@ -269,6 +269,14 @@ int32_t cadft_model_key(const char *name, int32_t *key, cadft_error *error)
     return cadft__knobs_key(&knobs, name, key, error);
 }
 
+int32_t cadft_model_key_at(int32_t index,
+                           const char **name,
+                           int32_t *key,
+                           cadft_error *error)
+{
+    return cadft__knobs_at(&knobs, index, name, key, error);
+}
+
 /* -------------------------------------------------------------- weights */
 
 int32_t cadft__needs_weights(const cadft_model *model, cadft_error *error)

@@ -262,3 +262,11 @@ int32_t cadft_rewrite_key(const char *name, int32_t *key, cadft_error *error)
 {
     return cadft__knobs_key(&knobs, name, key, error);
 }
+
+int32_t cadft_rewrite_key_at(int32_t index,
+                             const char **name,
+                             int32_t *key,
+                             cadft_error *error)
+{
+    return cadft__knobs_at(&knobs, index, name, key, error);
+}

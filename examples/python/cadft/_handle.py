@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every handle has: one owner, one call at a time, knobs by name."""
 import threading
-from typing import Any, Dict, NamedTuple, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, NamedTuple, Optional, Type, TypeVar, Union
 
 from ._errors import Error, call, error, new_error, raise_error
 from ._ffi import ffi, lib
@@ -153,17 +153,12 @@ class Knobs(Handle):
     @classmethod
     def knobs(cls) -> Dict[str, Bounds]:
         """All knobs."""
-        found: Dict[str, Tuple[int, Bounds]] = {}
-        prefix = f"CADFT_{cls._noun.upper()}_"
-        for constant in dir(lib):
-            if constant.startswith(prefix):
-                name = constant[len(prefix):].lower()
-                try:
-                    key = cls._key(name)
-                except KeyError:  # a fact
-                    continue
-                found[name] = key, cls._bounds(key)
-        return {name: found[name][1] for name in sorted(found, key=lambda n: found[n][0])}
+        found: Dict[str, Bounds] = {}
+        key_at = getattr(lib, f"cadft_{cls._noun}_key_at")
+        name, key = ffi.new("char const **"), ffi.new("int32_t *")
+        while not key_at(len(found), name, key, ffi.NULL):
+            found[ffi.string(name[0]).decode()] = cls._bounds(key[0])
+        return found
 
     def set(self, name: Optional[str] = None, value: Optional[Value] = None, /,
             **knobs: Value) -> None:
