@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+import cadft.Cadft;
+import cadft.CadftException;
+import cadft.Context;
+import cadft.Loss;
+import cadft.Model;
+import cadft.Optimizer;
+import cadft.Tensor;
+
+/** Errors of the library are exceptions with its status and sentence; knobs. */
+final class Errors {
+    private Errors() {}
+
+    static void run() {
+        try (Context context = new Context(); Loss loss = new Loss(context)) {
+            label(context, loss);
+            knobs(context, loss);
+        }
+        CadftException e = Check.refused(Cadft.CADFT_E_BACKEND,
+                () -> Context.builder().backend("abacus").create());
+        Check.that(e.getMessage().contains("abacus"), e.getMessage());
+        Check.refused(Cadft.CADFT_E_ARG, () -> Context.builder().threads(-1).create());
+    }
+
+    private static void label(Context context, Loss loss) {
+        Loss.Batch batch = new Loss.Batch(Tensor.copyOf(new float[] {1, 2, 3, 4}, 2, 2),
+                Tensor.copyOf(new int[] {0, 7}), Tensor.copyOf(new int[] {0, 0}));
+        CadftException e = Check.refused(Cadft.CADFT_E_LABEL, () -> loss.compute(batch, 1, null));
+        Check.equal("CADFT_E_LABEL", e.statusName(), "name");
+        Check.that(e.getMessage().contains("7"), e.getMessage());
+        Check.equal(e.getMessage(), context.get(Cadft.CADFT_CONTEXT_LAST_ERROR), "last error");
+        Check.refused(Cadft.CADFT_E_PHASE, loss::weigh);
+        Check.refused(Cadft.CADFT_E_NULL, () -> loss.compute(
+                new Loss.Batch(null, batch.labels(), batch.sampleIds()), 1, null));
+        Check.refused(Cadft.CADFT_E_STATE, () -> loss.loadState(new byte[40]));
+        loss.loadState(loss.saveState());
+    }
+
+    private static void knobs(Context context, Loss loss) {
+        loss.set("objective", "power").set("power_q", 0.25).set("renormalise", true);
+        Check.equal("power", loss.get("objective"), "objective");
+        Check.equal(0.25, loss.getDouble("power_q"), "power_q");
+        Check.equal(1L, loss.getLong("renormalise"), "renormalise");
+        Check.refused(Cadft.CADFT_E_KEY, () -> loss.set("power", 1));
+        Check.refused(Cadft.CADFT_E_ARG, () -> loss.set("power_q", Double.NaN));
+        Check.refused(Cadft.CADFT_E_ARG, () -> loss.set("objective", "\u00e4"));
+        try (Model model = new Model(context); Optimizer optimizer = new Optimizer(context)) {
+            Check.refused(Cadft.CADFT_E_PHASE, () -> model.getLong(Cadft.CADFT_MODEL_VOCAB));
+            Check.refused(Cadft.CADFT_E_IO, () -> model.load("not/there"));
+            Check.refused(Cadft.CADFT_E_FORMAT, () -> model.init("{", 1));
+            optimizer.set("lr", 1e-5).set("nesterov", false);
+            Check.equal(1e-5, optimizer.getDouble("lr"), "lr");
+            Check.refused(Cadft.CADFT_E_PHASE, optimizer::step);
+        }
+        Check.equal("cpu", context.get(Cadft.CADFT_CONTEXT_BACKEND), "backend");
+        Check.that(context.getLong(Cadft.CADFT_CONTEXT_WORKERS) >= 1, "workers");
+        Check.that(Context.version() > 0, "version");
+    }
+}
