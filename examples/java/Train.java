@@ -53,7 +53,7 @@ public final class Train {
         try (Context context = new Context();
                 Model model = model(context);
                 Loss loss = new Loss(context).set("label_offset", 1).set("objective", "dft");
-                Optimizer optimizer = new Optimizer(context).set("lr", 1e-2)) {
+                Optimizer optimizer = new Optimizer(context).set("lr", 3e-3)) {
             optimizer.add(model);
             double[] losses = train(model, loss, optimizer, 60);
             for (int step = 0; step < losses.length; step += 10) {

@@ -35,7 +35,8 @@ public abstract class Handle implements AutoCloseable {
     static final class State implements Runnable {
         private final Consumer<Pointer> destroy;
         private Pointer pointer;
-        /** Callbacks and memory that the library may still use; the context's with them. */
+        /** Callbacks and memory that the library uses. A child has its context's state here: its
+         *  log may be written to as long as there is a child. */
         private final List<Object> keep = new ArrayList<>();
         /** The callback that is registered now. */
         Object callback;
@@ -50,8 +51,6 @@ public abstract class Handle implements AutoCloseable {
         public void run() {
             destroy.accept(pointer);
             pointer = null;
-            keep.clear();
-            callback = null;
         }
     }
 

@@ -100,6 +100,8 @@ final class Training {
             model.zeroGrad();
             Tensor grad = model.parameter(0).grad();
             Check.equal(0.0f, grad.floats().get(0), "gradient");
+            model.backward(kept);
+            Check.that(grad.floats().get(0) != 0, "no gradient");
             Check.that(model.freeze("*", false) > 0, "frozen");
             Check.fails(IllegalStateException.class, grad::floats);
             Check.that(!model.parameter(0).trainable(), "trainable");
