@@ -166,7 +166,7 @@ local function open(class, pointer, destroy, shared)
         end
         release(shared)
     end
-    return setmetatable({p = ffi.gc(pointer, finish), finish = finish, hold = hold,
+    return setmetatable({p = ffi.gc(pointer, finish), finalizer = finish, hold = hold,
         shared = shared, calls = 0}, class)
 end
 
@@ -259,7 +259,7 @@ local function class(noun)
         if p then
             self.p = nil
             ffi.gc(p, nil)
-            self.finish(p)
+            self.finalizer(p)
         end
     end
 

@@ -47,7 +47,8 @@ local function methods(Rewrite, Context)
         return list(array(self, "int64_t[?]", C.cadft_rewrite_open))
     end
 
-    -- answer: {tokens = {...}, ended = true, c_new=, c_old=}. Returns CADFT_REJECTED_...: 0 if taken.
+    -- answer: {tokens = {...}, ended = true, c_new=, c_old=}. Returns CADFT_REJECTED_...,
+    -- 0 if it was taken.
     function Rewrite:commit(id, answer)
         local raw, tokens = new("cadft_rewrite_result"), answer.tokens or {}
         local memory = ffi.new("int32_t[?]", #tokens, tokens)

@@ -1,0 +1,417 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- luajit tests.lua GOLDEN_TEXT SCRATCH: runs all tests, one by one.
+local ffi = require("ffi")
+local cadft = require("cadft")
+local train = require("train")
+local golden = require("golden")
+local C = cadft.C
+local golden_text, scratch = ...
+local tests = {}
+
+-- fn(...) throws the library's error with this status; returns it.
+local function refused(status, fn, ...)
+    local good, thrown = pcall(fn, ...)
+    assert(not good, "nothing was thrown")
+    assert(getmetatable(thrown) == cadft.Error, tostring(thrown))
+    assert(thrown.status == status, tostring(thrown))
+    return thrown
+end
+
+-- fn(...) throws a text that has `part` in it.
+local function fails(part, fn, ...)
+    local good, thrown = pcall(fn, ...)
+    assert(not good, "nothing was thrown")
+    assert(type(thrown) == "string" and thrown:find(part, 1, true), tostring(thrown))
+end
+
+local function small_batch()
+    return {
+        logits = cadft.tensor({1, 2, 3, 4}, {2, 2}, "f32"),
+        labels = cadft.tensor{0, 1},
+        sample_ids = cadft.tensor{0, 0},
+    }
+end
+
+function tests.golden()
+    golden.run(golden_text)
+end
+
+function tests.tensors()
+    local data = ffi.new("float[7]", 9, 9, 2, 0, 0, 2, 9)
+    fails("the shape has 8 elements, the array 7", cadft.tensor, data, {8})
+    fails("the shape has 3 elements, the list 2", cadft.tensor, {1, 2}, {3})
+    fails("no dtype", cadft.tensor, ffi.new("uint16_t[4]"), {4})
+    fails("is no memory of i32", cadft.tensor, ffi.new("double[4]"), {4}, "i32")
+    fails("dtype f8", cadft.tensor, {1}, {1}, "f8")
+    cadft.tensor(ffi.new("uint16_t[4]"), {2, 2}, "bf16")
+    cadft.tensor(ffi.new("int64_t[4]"), {4})
+    refused(C.CADFT_E_ARG, cadft.tensor, data, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1})
+
+    -- A pointer into an array: no copy, and nothing beside it is written.
+    local context = cadft.context()
+    local logits = cadft.tensor(data + 2, {2, 2})
+    context:loss():compute({logits = logits, labels = cadft.tensor({0, 0}, {2}, "i64"),
+        sample_ids = cadft.tensor{0, 1}}, 2, logits)
+    assert(data[1] == 9 and data[6] == 9 and data[2] < 0 and data[3] > 0)
+    fails("expected a tensor", context:loss().compute, context:loss(), {logits = data}, 1)
+    context:close()
+end
+
+function tests.sample_ids()
+    local function same(ids, ...)
+        for i, wanted in ipairs{...} do
+            assert(ids.data[i - 1] == wanted)
+        end
+    end
+    same(cadft.sample_ids_padded(2, 3, cadft.tensor{3, 1}, 5), 5, 5, 5, 6, -1, -1)
+    same(cadft.sample_ids_cu_seqlens(cadft.tensor({0, 1, 3}, nil, "i64"), 4), 0, 1, 1, -1)
+    local ids, n = cadft.sample_ids_position_ids(cadft.tensor{0, 1, 0, 1, 2})
+    same(ids, 0, 0, 1, 1, 1)
+    assert(n == 2)
+    refused(C.CADFT_E_ARG, cadft.sample_ids_cu_seqlens, cadft.tensor{0, 9}, 4)
+end
+
+function tests.errors()
+    local context = cadft.context()
+    local loss, batch = context:loss(), small_batch()
+    batch.labels = cadft.tensor{0, 7}
+    local thrown = refused(C.CADFT_E_LABEL, loss.compute, loss, batch, 1)
+    assert(thrown.name == "CADFT_E_LABEL" and thrown.message:find("7", 1, true))
+    assert(tostring(thrown) == "CADFT_E_LABEL: " .. thrown.message)
+    assert(context:text("last_error") == thrown.message)
+    refused(C.CADFT_E_PHASE, loss.weigh, loss)
+    refused(C.CADFT_E_NULL, loss.compute, loss, {}, 1)
+    refused(C.CADFT_E_STATE, loss.load_state, loss, ("x"):rep(40))
+    loss:load_state(loss:save_state())
+    refused(C.CADFT_E_BACKEND, cadft.context, {backend = "abacus"})
+    refused(C.CADFT_E_ARG, cadft.context, {threads = -1})
+    -- An argument that ffi refuses leaves the handle as it was.
+    assert(not pcall(loss.begin, loss, "many"))
+    loss:close()
+    context:close()
+end
+
+function tests.knobs()
+    local context = cadft.context{threads = 1}
+    local loss = context:loss{objective = "power", power_q = 0.1, renormalise = true}
+    assert(loss:get("objective") == "power" and loss:get("power_q") == 0.1)
+    assert(loss:get("renormalise") == 1)
+    refused(C.CADFT_E_KEY, loss.set, loss, "power", 1)
+    refused(C.CADFT_E_ARG, loss.set, loss, "power_q", 0 / 0)
+    refused(C.CADFT_E_KEY, context.loss, context, {bta = 1})
+    refused(C.CADFT_E_PHASE, function()
+        return context:model():fact("vocab")
+    end)
+    local value = ffi.new("double[1]")
+    loss:call("get_f64", C.CADFT_LOSS_POWER_Q, value)
+    assert(value[0] == 0.1)
+    assert(context:text("backend") == "cpu" and context:fact("workers") == 1)
+    assert(cadft.version() > 0)
+end
+
+function tests.coefficient()
+    local context = cadft.context()
+    local loss, batch = context:loss{objective = "host"}, small_batch()
+    local wanted, got = cadft.zeros("f32", {2, 2}), cadft.zeros("f32", {2, 2})
+    context:loss():compute(batch, 1, wanted)
+    loss:set_coefficient(function(rows, _, p, _, k)
+        for r = 0, rows - 1 do
+            k[r] = p[r]
+        end
+    end)
+    collectgarbage()
+    loss:compute(batch, 1, got)
+    assert(ffi.string(wanted.data, 16) == ffi.string(got.data, 16), "k = p is DFT")
+    -- From a loop that gets hot: calls that call back must not be compiled.
+    for _ = 1, 300 do
+        loss:compute(batch, 1, got)
+    end
+
+    loss:set_coefficient(function()
+        error({mine = true})
+    end)
+    local thrown = refused(C.CADFT_E_CALLBACK, loss.compute, loss, batch, 1, got)
+    assert(thrown.cause.mine)
+    assert(not refused(C.CADFT_E_PHASE, loss.weigh, loss).cause)
+    loss:set_coefficient(function()
+        loss:begin(1)
+    end)
+    thrown = refused(C.CADFT_E_CALLBACK, loss.compute, loss, batch, 1, got)
+    assert(thrown.cause.status == C.CADFT_E_BUSY)
+    loss:set_coefficient(function()
+        loss:close()
+    end)
+    thrown = refused(C.CADFT_E_CALLBACK, loss.compute, loss, batch, 1, got)
+    assert(tostring(thrown.cause):find("its own callback", 1, true))
+    loss:set_coefficient(nil)
+    assert(not pcall(loss.compute, loss, batch, 1, got))
+    loss:close()
+end
+
+-- LuaJIT has a few hundred places for callbacks: they are given back.
+function tests.callbacks_freed()
+    local context = cadft.context()
+    for _ = 1, 3000 do
+        local loss = context:loss()
+        loss:set_coefficient(function() end)
+        loss:set_coefficient(function() end)
+        loss:close()
+    end
+    local loss = context:loss()
+    loss:begin(1)
+    for _ = 1, 3000 do
+        refused(C.CADFT_E_PHASE, loss.set_coefficient, loss, function() end)
+    end
+end
+
+function tests.generate()
+    local context = cadft.context()
+    local model = train.model(context)
+    local options = {tokens = cadft.tensor({1, 2, 3, 4}, {2, 2}), max_new_tokens = 5,
+        temperature = 1, keys = {7, 8}}
+    local all = model:generate(options)
+    assert(#all == 2 and #all[1] == 5 and #all[2] == 5)
+    assert(table.concat(model:generate(options)[2], " ") == table.concat(all[2], " "))
+    local seen = 0
+    options.on_token = function(prompt, _, _, logprob)
+        seen = seen + 1
+        assert(logprob <= 0)
+        return prompt == 1
+    end
+    local ended = model:generate(options)
+    assert(seen == 6 and #ended[1] == 5 and #ended[2] == 1 and ended[2][1] == all[2][1])
+    options.on_token = function()
+        error("enough", 0)
+    end
+    assert(refused(C.CADFT_E_CALLBACK, model.generate, model, options).cause == "enough")
+    options.on_token = nil
+    options.stop_tokens = {all[1][1]}
+    assert(#model:generate(options)[1] == 1)
+    options.keys = {1}
+    fails("1 keys, 2 prompts", model.generate, model, options)
+    refused(C.CADFT_E_ARG, model.generate, model, {tokens = options.tokens, max_new_tokens = -1})
+end
+
+function tests.training()
+    local context = cadft.context()
+    local model, loss = train.model(context), context:loss{label_offset = 1}
+    local optimizer = context:optimizer{lr = 1e-3}
+    assert(optimizer:add_model(model) == model:fact("parameters"))
+    assert(optimizer:group("*norm*", 0.5, 0) > 0)
+    local before = math.huge
+    for _ = 1, 3 do
+        local nll = train.step(model, loss, optimizer).nll
+        assert(nll < before, "the loss does not fall")
+        before = nll
+    end
+    assert(optimizer:fact("steps") == 3 and optimizer:lr(0) == 1e-3 and optimizer:norm() > 0)
+    model:save(scratch .. "/model")
+    optimizer:save(scratch .. "/optimizer")
+    local copy, other = context:model(), context:optimizer()
+    copy:load(scratch .. "/model")
+    other:add_model(copy)
+    other:load(scratch .. "/optimizer")
+    assert(other:fact("steps") == 3)
+    local one, two = model:parameter("model.norm.weight"), copy:parameter("model.norm.weight")
+    for i = 0, one.value.shape[1] - 1 do
+        assert(one.value.data[i] == two.value.data[i])
+    end
+end
+
+-- A table of logits for each token is the model, written in Lua.
+function tests.own_model()
+    local context = cadft.context()
+    local loss = context:loss()
+    local sgd = context:optimizer{kind = "sgd", lr = 1, clip_norm = 0}
+    local weights, grad = cadft.zeros("f32", {3, 3}), cadft.zeros("f32", {3, 3})
+    sgd:add("table", weights, grad)
+    local tokens, logits = {0, 1, 2, 0}, cadft.zeros("f32", {4, 3})
+    local batch = {logits = logits, labels = cadft.tensor{1, 2, 0, 1},
+        sample_ids = cadft.tensor{0, 0, 1, 1}}
+    local before = math.huge
+    for step = 1, 3 do
+        for i = 0, 11 do
+            logits.data[i] = weights.data[3 * tokens[math.floor(i / 3) + 1] + i % 3]
+        end
+        local nll = loss:compute(batch, 2, logits).nll
+        assert(nll < before, "the loss does not fall")
+        before = nll
+        ffi.fill(grad.data, 9 * 4)
+        for i = 0, 11 do
+            local at = 3 * tokens[math.floor(i / 3) + 1] + i % 3
+            grad.data[at] = grad.data[at] + logits.data[i]
+        end
+        assert(sgd:step().step == step)
+    end
+end
+
+-- A view that the model has voided says so.
+function tests.views()
+    local context = cadft.context()
+    local model = train.model(context)
+    local batch = {tokens = cadft.tensor{1, 2, 3}}
+    local old = model:forward(batch)
+    local logits = model:forward(batch)
+    local copy = cadft.zeros("f32", logits.shape)
+    fails("no longer there", context.read, context, old, copy)
+    context:read(logits, copy)
+    assert(copy.data[5] == logits.data[5])
+    copy.data[5] = 42
+    context:write(logits, copy)
+    assert(logits.data[5] == 42)
+    assert(model:parameter(0).grad == nil)
+    model:zero_grad()
+    local grad = model:parameter(0).grad
+    model:backward(logits)
+    context:read(grad, cadft.zeros("f32", grad.shape))
+    assert(model:freeze("*", false) > 0 and not model:parameter(0).trainable)
+    fails("no longer there", context.read, context, grad, cadft.zeros("f32", grad.shape))
+    assert(model:plan{rows = 100} > 0)
+    model:reserve{rows = 100, no_grad = true}
+    model:close()
+    fails("no longer there", context.read, context, logits, copy)
+end
+
+-- An allocator that counts; it is destroyed with the last handle of its context.
+local function counter()
+    ffi.cdef("void *aligned_alloc(size_t align, size_t size); void free(void *memory);")
+    local raw, counts = cadft.new("cadft_allocator"), {bytes = 0, destroyed = 0}
+    raw.alloc = function(_, size, align)
+        counts.bytes = counts.bytes + tonumber(size)
+        return ffi.C.aligned_alloc(align, (size + align - 1) / align * align)
+    end
+    raw.free = function(_, memory, size)
+        counts.bytes = counts.bytes - tonumber(size)
+        ffi.C.free(memory)
+    end
+    raw.destroy = function()
+        counts.destroyed = counts.destroyed + 1
+    end
+    function counts.free_callbacks()
+        raw.alloc:free()
+        raw.free:free()
+        raw.destroy:free()
+    end
+    return raw, counts
+end
+
+-- The handles of a trainer that has taken a step.
+local function trainer(allocator)
+    local context = cadft.context{allocator = allocator}
+    local model, loss = train.model(context), context:loss{label_offset = 1}
+    local optimizer = context:optimizer()
+    optimizer:add_model(model)
+    train.step(model, loss, optimizer)
+    loss:set_coefficient(function() end)
+    loss:begin(1)
+    return {context, model, loss, optimizer, context:rewrite(10)}
+end
+
+function tests.orders()
+    local seed = os.time()
+    math.randomseed(seed)
+    for _ = 1, 24 do
+        local allocator, counts = counter()
+        local handles = trainer(allocator)
+        while #handles > 0 do
+            assert(counts.destroyed == 0, "destroyed too early, seed " .. seed)
+            local handle = table.remove(handles, math.random(#handles))
+            handle:close()
+            handle:close()
+        end
+        assert(counts.destroyed == 1 and counts.bytes == 0, "seed " .. seed)
+        counts.free_callbacks()
+    end
+end
+
+function tests.collected()
+    local allocator, counts = counter()
+    assert(#trainer(allocator) == 5)
+    for _ = 1, 10 do
+        collectgarbage()
+    end
+    assert(counts.destroyed == 1 and counts.bytes == 0, "not collected")
+    counts.free_callbacks()
+end
+
+function tests.after_close()
+    local context = cadft.context()
+    local loss = context:loss()
+    context:close()
+    loss:set("beta", 2)
+    fails("context is closed", context.loss, context)
+    loss:close()
+    fails("loss is closed", loss.weigh, loss)
+    fails("loss is closed", loss.cancel, loss)
+    fails("loss is closed", loss.call, loss, "weigh")
+end
+
+-- A child writes to the log of a context that is closed and collected.
+function tests.log()
+    local lines = {}
+    local function optimizer()
+        local context = cadft.context{log = function(level, line)
+            lines[#lines + 1] = level .. line
+        end}
+        local made = context:optimizer()
+        context:close()
+        return made
+    end
+    local made = optimizer()
+    collectgarbage()
+    collectgarbage()
+    made:add("w", cadft.tensor({1}, {1}, "f32"), cadft.tensor({0 / 0}, {1}, "f32"))
+    collectgarbage()
+    assert(made:step().skipped)
+    assert(#lines == 1 and lines[1]:find("skipped", 1, true))
+    made:close()
+end
+
+function tests.rewriting_and_checkpoints()
+    local context = cadft.context()
+    local rewrite = context:rewrite(4, {warmup_steps = 1, interval = 1, fraction = 0.5,
+        probability = 1})
+    for _ = 1, 2 do
+        rewrite:observe({0, 1, 2, 3}, nil, {-1, 2, 0.5, 1})
+    end
+    assert(table.concat(rewrite:select(1), " ") == "1 3")
+    assert(table.concat(rewrite:open(), " ") == "1 3")
+    assert(rewrite:commit(1, {tokens = {5, 6, 7}, ended = true}) == C.CADFT_REJECTED_NOT)
+    assert(rewrite:commit(3, {tokens = {5}}) == C.CADFT_REJECTED_NOT_ENDED)
+    refused(C.CADFT_E_PHASE, rewrite.reject, rewrite, 3)
+    rewrite:cancel()
+    assert(table.concat(rewrite:target(1), " ") == "5 6 7" and rewrite:target(0) == nil)
+    local info = rewrite:sample(0)
+    assert(info.average == -1 and info.observations == 2)
+    fails("differ in length", rewrite.observe, rewrite, {0, 1}, {1}, nil)
+    local state = rewrite:save_state()
+
+    local model, folder = train.model(context), scratch .. "/run"
+    assert(context:find_checkpoint(folder) == nil)
+    context:save_checkpoint{folder = folder, step = 42, model = model, rewrite = rewrite,
+        host = "a\0b"}
+    assert(context:find_checkpoint(folder) == 42)
+    rewrite:restore(1)
+    local loaded = context:model()
+    assert(context:load_checkpoint{folder = folder, step = 42, model = loaded,
+        rewrite = rewrite} == "a\0b")
+    assert(#rewrite:target(1) == 3)
+    rewrite:restore(1)
+    rewrite:load_state(state)
+    assert(#rewrite:target(1) == 3)
+    assert(loaded:parameter(0).value.data[3] == model:parameter(0).value.data[3])
+end
+
+local names = {}
+for name in pairs(tests) do
+    names[#names + 1] = name
+end
+table.sort(names)
+for _, name in ipairs(names) do
+    io.write(name, " ")
+    io.flush()
+    tests[name]()
+    print("passed")
+end
