@@ -55,6 +55,7 @@ final class Handles {
         afterClose();
         collected();
         logKept();
+        threads();
     }
 
     /** The handles of a trainer that has taken a step. */
@@ -124,5 +125,38 @@ final class Handles {
                 (level, text) -> lines.add(text)).create()) {
             return new Optimizer(context);
         }
+    }
+
+    /** Threads may share a handle; one that closes it waits for the call that is under way. */
+    private static void threads() throws InterruptedException {
+        AtomicInteger refused = new AtomicInteger(), wrong = new AtomicInteger();
+        try (Context context = new Context()) {
+            Loss loss = new Loss(context);
+            Loss.Batch batch = new Loss.Batch(Tensor.allocate(Cadft.CADFT_DTYPE_F32, 64, 512),
+                    Tensor.copyOf(new int[64]), Tensor.copyOf(new int[64]));
+            List<Thread> threads = new ArrayList<>();
+            for (int i = 0; i < 4; i++) {
+                Thread thread = new Thread(() -> {
+                    try {
+                        while (true) {
+                            loss.compute(batch, 1, null);
+                        }
+                    } catch (IllegalStateException e) {
+                        refused.incrementAndGet();
+                    } catch (Throwable e) {
+                        wrong.incrementAndGet();
+                    }
+                });
+                thread.start();
+                threads.add(thread);
+            }
+            Thread.sleep(100);
+            loss.close();
+            for (Thread thread : threads) {
+                thread.join();
+            }
+        }
+        Check.equal(4, refused.get(), "threads that saw it closed");
+        Check.equal(0, wrong.get(), "other errors");
     }
 }

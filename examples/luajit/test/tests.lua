@@ -164,6 +164,9 @@ function tests.callbacks_freed()
     for _ = 1, 3000 do
         refused(C.CADFT_E_PHASE, loss.set_coefficient, loss, function() end)
     end
+    for _ = 1, 3000 do
+        cadft.context{threads = 1, log = function() end}:close()
+    end
 end
 
 function tests.generate()
