@@ -21,7 +21,7 @@ end
 
 local Context, Loss, Model = class("context"), class("loss"), class("model")
 local Optimizer, Rewrite = class("optimizer"), class("rewrite")
-Context.set, Context.get = nil, nil
+Context.set, Context.get, Context.knobs = nil, nil, nil
 
 local function create(context, class_, knobs, ...)
     local out = ffi.new("cadft_" .. class_.noun .. " *[1]")

@@ -274,6 +274,15 @@ local function class(noun)
         return out[0]
     end
 
+    -- Names of all knobs.
+    function methods:knobs()
+        local names, name = {}, ffi.new("const char *[1]")
+        while C[prefix .. "key_at"](#names, name, nil, nil) == C.CADFT_OK do
+            names[#names + 1] = ffi.string(name[0])
+        end
+        return names
+    end
+
     -- set("beta", 2), or set{beta = 2, objective = "dft"}.
     function methods:set(name, value)
         if type(name) == "table" then

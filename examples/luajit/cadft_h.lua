@@ -103,6 +103,7 @@ int32_t cadft_loss_get_str(cadft_loss *loss, int32_t key, char *buffer, size_t c
 int32_t cadft_loss_bounds(int32_t key, int32_t *type, double *smallest, double *largest, double
 *standard, cadft_error *error);
 int32_t cadft_loss_key(const char *name, int32_t *key, cadft_error *error);
+int32_t cadft_loss_key_at(int32_t index, const char **name, int32_t *key, cadft_error *error);
 typedef int32_t (*cadft_coefficient_fn)(void *user, int64_t rows, const double *l, const double *p,
 const double *entropy, double *k);
 typedef struct cadft_coefficient { uint32_t struct_size;
@@ -189,6 +190,7 @@ int32_t cadft_model_get_str(cadft_model *model, int32_t key, char *buffer, size_
 int32_t cadft_model_bounds(int32_t key, int32_t *type, double *smallest, double *largest, double
 *standard, cadft_error *error);
 int32_t cadft_model_key(const char *name, int32_t *key, cadft_error *error);
+int32_t cadft_model_key_at(int32_t index, const char **name, int32_t *key, cadft_error *error);
 int32_t cadft_model_load(cadft_model *model, const char *folder, cadft_error *error);
 int32_t cadft_model_init(cadft_model *model, const char *config, size_t length, uint64_t seed,
 cadft_error *error);
@@ -269,6 +271,7 @@ capacity, size_t *needed, cadft_error *error);
 int32_t cadft_optimizer_bounds(int32_t key, int32_t *type, double *smallest, double *largest,
 double *standard, cadft_error *error);
 int32_t cadft_optimizer_key(const char *name, int32_t *key, cadft_error *error);
+int32_t cadft_optimizer_key_at(int32_t index, const char **name, int32_t *key, cadft_error *error);
 int32_t cadft_optimizer_add(cadft_optimizer *optimizer, const char *name, const cadft_tensor
 *value, const cadft_tensor *grad, cadft_error *error);
 int32_t cadft_optimizer_add_model(cadft_optimizer *optimizer, cadft_model *model, int64_t *added,
@@ -319,6 +322,7 @@ size_t *needed, cadft_error *error);
 int32_t cadft_rewrite_bounds(int32_t key, int32_t *type, double *smallest, double *largest, double
 *standard, cadft_error *error);
 int32_t cadft_rewrite_key(const char *name, int32_t *key, cadft_error *error);
+int32_t cadft_rewrite_key_at(int32_t index, const char **name, int32_t *key, cadft_error *error);
 int32_t cadft_rewrite_observe(cadft_rewrite *rewrite, const int64_t *ids, const double *c, const
 double *chat, int64_t n, cadft_error *error);
 typedef struct cadft_rewrite_info { uint32_t struct_size;

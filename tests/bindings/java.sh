@@ -11,7 +11,7 @@ javac --release 17 -Xlint:all,-options -Werror -d classes -cp "$jna" \
     "$java"/cadft/*.java "$java"/test/*.java "$java/Train.java" Quickstart.java
 
 run_java() {
-    java -ea -Xmx256m -Djna.library.path="$LIBRARY" -cp "classes:$jna" "$@"
+    LC_ALL=C java -ea -Xmx256m -Djna.library.path="$LIBRARY" -cp "classes:$jna" "$@"
 }
 run_java Quickstart >quickstart.txt
 cat quickstart.txt

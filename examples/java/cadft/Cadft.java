@@ -305,6 +305,8 @@ public final class Cadft {
     public static native int cadft_loss_bounds(int key, int[] type, double[] smallest,
             double[] largest, double[] standard, cadft_error error);
     public static native int cadft_loss_key(String name, int[] key, cadft_error error);
+    public static native int cadft_loss_key_at(int index, PointerByReference name, int[] key,
+            cadft_error error);
     public static native int cadft_loss_set_coefficient(Pointer loss, cadft_coefficient coefficient,
             cadft_error error);
     public static native int cadft_sample_ids_padded(long nSequences, long length,
@@ -353,6 +355,8 @@ public final class Cadft {
     public static native int cadft_model_bounds(int key, int[] type, double[] smallest,
             double[] largest, double[] standard, cadft_error error);
     public static native int cadft_model_key(String name, int[] key, cadft_error error);
+    public static native int cadft_model_key_at(int index, PointerByReference name, int[] key,
+            cadft_error error);
     public static native int cadft_model_load(Pointer model, String folder, cadft_error error);
     public static native int cadft_model_init(Pointer model, String config, long length, long seed,
             cadft_error error);
@@ -396,6 +400,8 @@ public final class Cadft {
     public static native int cadft_optimizer_bounds(int key, int[] type, double[] smallest,
             double[] largest, double[] standard, cadft_error error);
     public static native int cadft_optimizer_key(String name, int[] key, cadft_error error);
+    public static native int cadft_optimizer_key_at(int index, PointerByReference name, int[] key,
+            cadft_error error);
     public static native int cadft_optimizer_add(Pointer optimizer, String name, cadft_tensor value,
             cadft_tensor grad, cadft_error error);
     public static native int cadft_optimizer_add_model(Pointer optimizer, Pointer model,
@@ -433,6 +439,8 @@ public final class Cadft {
     public static native int cadft_rewrite_bounds(int key, int[] type, double[] smallest,
             double[] largest, double[] standard, cadft_error error);
     public static native int cadft_rewrite_key(String name, int[] key, cadft_error error);
+    public static native int cadft_rewrite_key_at(int index, PointerByReference name, int[] key,
+            cadft_error error);
     public static native int cadft_rewrite_observe(Pointer rewrite, long[] ids, double[] c,
             double[] chat, long n, cadft_error error);
     public static native int cadft_rewrite_sample(Pointer rewrite, long id, cadft_rewrite_info out,

@@ -52,8 +52,8 @@ public final class Loss extends Noun {
     }
 
     private static final Calls CALLS = new Calls(Cadft::cadft_loss_create,
-            Cadft::cadft_loss_destroy, Cadft::cadft_loss_key, Cadft::cadft_loss_set_str,
-            Cadft::cadft_loss_get_str, Cadft::cadft_loss_get_i64);
+            Cadft::cadft_loss_destroy, Cadft::cadft_loss_key, Cadft::cadft_loss_key_at,
+            Cadft::cadft_loss_set_str, Cadft::cadft_loss_get_str, Cadft::cadft_loss_get_i64);
 
     public Loss(Context context) {
         super(context, CALLS);

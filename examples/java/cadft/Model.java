@@ -51,8 +51,8 @@ public final class Model extends Noun {
     }
 
     private static final Calls CALLS = new Calls(Cadft::cadft_model_create,
-            Cadft::cadft_model_destroy, Cadft::cadft_model_key, Cadft::cadft_model_set_str,
-            Cadft::cadft_model_get_str, Cadft::cadft_model_get_i64);
+            Cadft::cadft_model_destroy, Cadft::cadft_model_key, Cadft::cadft_model_key_at,
+            Cadft::cadft_model_set_str, Cadft::cadft_model_get_str, Cadft::cadft_model_get_i64);
 
     /** Count the events that void views of activations, and of gradients. */
     private int arena, grads;

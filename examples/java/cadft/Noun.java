@@ -4,6 +4,8 @@ package cadft;
 import cadft.Cadft.cadft_error;
 import com.sun.jna.Pointer;
 import com.sun.jna.ptr.PointerByReference;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.function.Consumer;
 
 /**
@@ -17,6 +19,10 @@ public abstract class Noun extends Handle {
 
     interface KeyCall {
         int call(String name, int[] key, cadft_error error);
+    }
+
+    interface KeyAtCall {
+        int call(int index, PointerByReference name, int[] key, cadft_error error);
     }
 
     interface SetCall {
@@ -33,8 +39,8 @@ public abstract class Noun extends Handle {
     }
 
     /** The functions of a kind of handle. */
-    record Calls(CreateCall create, Consumer<Pointer> destroy, KeyCall key, SetCall set,
-            GetCall get, LongCall number) {}
+    record Calls(CreateCall create, Consumer<Pointer> destroy, KeyCall key, KeyAtCall keyAt,
+            SetCall set, GetCall get, LongCall number) {}
 
     private final Calls calls;
 
@@ -49,6 +55,16 @@ public abstract class Noun extends Handle {
         cadft_error error = new cadft_error();
         CadftException.check(calls.key.call(name, key, error), error);
         return key[0];
+    }
+
+    /** Names of all knobs. */
+    public final List<String> knobs() {
+        List<String> names = new ArrayList<>();
+        PointerByReference name = new PointerByReference();
+        while (calls.keyAt.call(names.size(), name, null, null) == Cadft.CADFT_OK) {
+            names.add(name.getValue().getString(0));
+        }
+        return names;
     }
 
     final void setKnob(String name, Object value) {

@@ -11,8 +11,8 @@ public final class Optimizer extends Noun {
 
     private static final Calls CALLS = new Calls(Cadft::cadft_optimizer_create,
             Cadft::cadft_optimizer_destroy, Cadft::cadft_optimizer_key,
-            Cadft::cadft_optimizer_set_str, Cadft::cadft_optimizer_get_str,
-            Cadft::cadft_optimizer_get_i64);
+            Cadft::cadft_optimizer_key_at, Cadft::cadft_optimizer_set_str,
+            Cadft::cadft_optimizer_get_str, Cadft::cadft_optimizer_get_i64);
 
     public Optimizer(Context context) {
         super(context, CALLS);

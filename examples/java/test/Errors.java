@@ -4,6 +4,7 @@ import cadft.CadftException;
 import cadft.Context;
 import cadft.Loss;
 import cadft.Model;
+import cadft.Noun;
 import cadft.Optimizer;
 import cadft.Tensor;
 
@@ -51,9 +52,19 @@ final class Errors {
             optimizer.set("lr", 1e-5).set("nesterov", false);
             Check.equal(1e-5, optimizer.getDouble("lr"), "lr");
             Check.refused(Cadft.CADFT_E_PHASE, optimizer::step);
+            listed(loss, "beta");
+            listed(model, "checkpointing");
+            listed(optimizer, "lr");
         }
         Check.equal("cpu", context.get(Cadft.CADFT_CONTEXT_BACKEND), "backend");
         Check.that(context.getLong(Cadft.CADFT_CONTEXT_WORKERS) >= 1, "workers");
         Check.that(Context.version() > 0, "version");
+    }
+
+    private static void listed(Noun noun, String knob) {
+        Check.that(noun.knobs().contains(knob), noun.knobs().toString());
+        for (String name : noun.knobs()) {
+            Check.that(!noun.get(name).isEmpty(), name);
+        }
     }
 }

@@ -107,6 +107,13 @@ function tests.knobs()
     local value = ffi.new("double[1]")
     loss:call("get_f64", C.CADFT_LOSS_POWER_Q, value)
     assert(value[0] == 0.1)
+    for _, noun in ipairs{loss, context:model(), context:optimizer(), context:rewrite(1)} do
+        local names = noun:knobs()
+        assert(#names >= 2)
+        for _, name in ipairs(names) do
+            assert(noun:get(name))
+        end
+    end
     assert(context:text("backend") == "cpu" and context:fact("workers") == 1)
     assert(cadft.version() > 0)
 end
