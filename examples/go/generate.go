@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cadft
+
+/*
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"math"
+	"runtime/cgo"
+	"unsafe"
+)
+
+// A Token was drawn.
+type Token struct {
+	Prompt   int // which
+	Position int // 0: its first new token
+	ID       int32
+	LogProb  float64 // at temperature 1, before top_p
+}
+
+// A Prompt is what to generate from; zero means the most likely token each
+// time.
+type Prompts struct {
+	Tokens, CuSeqlens, Lengths Tensor // as in ModelBatch
+
+	MaxNewTokens int     // at least 1
+	Temperature  float64 // 0: the largest logit
+	TopP         float64 // 0: 1
+	StopTokens   []int32 // end a prompt, are kept
+
+	// Random numbers are a function of seed, key, step and position.
+	Seed uint64
+	Keys []int64 // one a prompt; nil: 0, 1, ...
+	Step int64
+
+	// OnToken may be nil. It is told each token, and may end its prompt there
+	// (the token is kept), or all of Generate by an error or a panic, which
+	// the Error of ErrCallback wraps. It may not use this model.
+	OnToken func(Token) (stop bool, err error)
+}
+
+// count of the prompts. Of shapes that the library refuses it is only not too
+// small.
+func (g *Prompts) count() int {
+	switch {
+	case g.Tokens.view.ndim > 1:
+		return int(g.Tokens.view.shape[0])
+	case g.CuSeqlens.Len() > 1:
+		return g.CuSeqlens.Len() - 1
+	}
+	return 1
+}
+
+// Generate continues prompts and returns the new tokens of each. With an error
+// that is not about the arguments they are what was drawn before.
+func (m *Model) Generate(g Prompts) ([][]int32, error) {
+	n := g.count()
+	switch {
+	case g.Keys != nil && len(g.Keys) != n:
+		return nil, fail(ErrShape, "%d keys for %d prompts", len(g.Keys), n)
+	case n > 0 && g.MaxNewTokens > math.MaxInt32/n:
+		return nil, fail(ErrArg, "%d new tokens of %d prompts are too many", g.MaxNewTokens, n)
+	}
+	drawn, counts := []int32(nil), make([]int64, n)
+	if g.MaxNewTokens > 0 {
+		drawn = make([]int32, n*g.MaxNewTokens)
+	}
+	desc := C.bind_generate{tokens: g.Tokens.view, cu_seqlens: g.CuSeqlens.view, lengths: g.Lengths.view,
+		max_new_tokens: C.int64_t(g.MaxNewTokens), n_stop_tokens: C.int64_t(len(g.StopTokens)), step: C.int64_t(g.Step),
+		temperature: C.double(g.Temperature), top_p: C.double(g.TopP), seed: C.uint64_t(g.Seed)}
+	err := m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
+		user := C.uintptr_t(0)
+		if g.OnToken != nil {
+			h := cgo.NewHandle(&token{g.OnToken, m.failed})
+			defer h.Delete()
+			user = C.uintptr_t(h)
+		}
+		m.age(activations)
+		return C.bind_model_generate(p, &desc, g.Tokens.at(), g.CuSeqlens.at(), g.Lengths.at(),
+			(*C.int32_t)(pointer(g.StopTokens)), (*C.int64_t)(pointer(g.Keys)), user,
+			(*C.int32_t)(pointer(some(drawn))), (*C.int64_t)(pointer(some(counts))), e)
+	}, &g.Tokens, &g.CuSeqlens, &g.Lengths)
+	out := make([][]int32, n)
+	for i := range out {
+		out[i] = drawn[i*g.MaxNewTokens:][:counts[i]:counts[i]]
+	}
+	return out, err
+}
+
+var _ unsafe.Pointer // cgo's casts

@@ -1,0 +1,3 @@
+module example.org/cadft
+
+go 1.19

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cadft
+
+/*
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"runtime"
+	"runtime/cgo"
+	"unsafe"
+)
+
+// A Loss turns logits and labels into compatibility-weighted gradients. Its
+// knobs are in loss.h: CADFT_LOSS_BETA is Set("beta", ...).
+type Loss struct {
+	knobs
+}
+
+// NewLoss creates a loss with the defaults: CADFT.
+func NewLoss(c *Context) (*Loss, error) {
+	p, err := c.create(func(p *C.cadft_context, e *C.cadft_error) (unsafe.Pointer, C.int32_t) {
+		var out *C.cadft_loss
+		status := C.cadft_loss_create(p, &out, e)
+		return unsafe.Pointer(out), status
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &Loss{knobs{noun: C.BIND_LOSS}}
+	l.failed = &failure{}
+	l.open("loss", p, func(p unsafe.Pointer) { C.cadft_loss_destroy((*C.cadft_loss)(p)) })
+	runtime.SetFinalizer(l, func(l *Loss) { l.Close() })
+	return l, nil
+}
+
+func (l *Loss) do(f func(p *C.cadft_loss, e *C.cadft_error) C.int32_t, tensors ...*Tensor) error {
+	return l.call(func(p unsafe.Pointer, e *C.cadft_error) C.int32_t { return f((*C.cadft_loss)(p), e) }, tensors...)
+}
+
+// A Batch is one micro-batch.
+type Batch struct {
+	Logits    Tensor // float32, BF16 or F16 [..., V], columns dense
+	Labels    Tensor // int32 or int64 [rows] or [B, T]
+	SampleIDs Tensor // int32 [rows]: which demonstration; negative: none
+	K         Tensor // objective host without callback: float32 or float64 [rows]
+
+	VocabValid int64 // columns that are vocabulary; 0: all
+	VocabStart int64 // vocabulary parallel: first id of these columns
+	VocabTotal int64 // and all of them; 0: not sharded
+
+	Stream unsafe.Pointer // the device's; nil for host memory
+}
+
+func (b *Batch) c() C.bind_loss_batch {
+	return C.bind_loss_batch{
+		logits: b.Logits.view, labels: b.Labels.view, sample_ids: b.SampleIDs.view, k: b.K.view,
+		vocab_valid: C.int64_t(b.VocabValid), vocab_start: C.int64_t(b.VocabStart), vocab_total: C.int64_t(b.VocabTotal),
+	}
+}
+
+func (b *Batch) tensors(more ...*Tensor) []*Tensor {
+	return append(more, &b.Logits, &b.Labels, &b.SampleIDs, &b.K)
+}
+
+// A Report says what a step did, over the global batch as far as the loss
+// knows it.
+type Report struct {
+	Loss       float64 // sum of scale * w * token loss
+	NLL        float64 // mean negative log-likelihood: the plain SFT loss
+	MeanP      float64 // mean probability of the labels
+	MeanW      float64 // mean sample weight, before renormalise
+	MinW       float64
+	ShareBelow float64 // share of the samples with w < 1
+	Mu, Sigma  float64 // of c, as the weights used them
+	GradScale  float64 // sum a_r k_r over what SFT would have
+	Samples    int64   // in the statistics
+	Rows       int64   // of them that count
+	Skipped    int64   // samples skipped as non-finite
+	Infinite   int64   // samples with c = +inf
+}
+
+func reportOf(r *C.cadft_loss_report) Report {
+	return Report{
+		Loss: float64(r.loss), NLL: float64(r.nll), MeanP: float64(r.mean_p), MeanW: float64(r.mean_w),
+		MinW: float64(r.min_w), ShareBelow: float64(r.share_below), Mu: float64(r.mu), Sigma: float64(r.sigma),
+		GradScale: float64(r.grad_scale), Samples: int64(r.n_samples), Rows: int64(r.n_rows),
+		Skipped: int64(r.n_skipped), Infinite: int64(r.n_infinite),
+	}
+}
+
+// Compute is the simple case: the batch is the whole global batch, with sample
+// ids below samples. The gradient with respect to the logits goes to grad,
+// which may be the logits themselves; the zero Tensor: report only.
+func (l *Loss) Compute(b Batch, samples int, grad Tensor) (Report, error) {
+	return l.compute(b, samples, grad, nil)
+}
+
+// ComputeUnit writes softmax - target to grad, in one sweep, and to scale, one
+// number a row, what to multiply each row with.
+func (l *Loss) ComputeUnit(b Batch, samples int, grad Tensor, scale []float32) (Report, error) {
+	if rows := b.Labels.Len(); len(scale) == 0 || len(scale) < rows {
+		return Report{}, fail(ErrSpace, "scale has %d elements for %d rows", len(scale), rows)
+	}
+	return l.compute(b, samples, grad, scale)
+}
+
+func (l *Loss) compute(b Batch, samples int, grad Tensor, scale []float32) (Report, error) {
+	var report C.cadft_loss_report
+	batch := b.c()
+	err := l.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
+		return C.bind_loss_compute(p, &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
+			(*C.char)(b.Stream), C.int64_t(samples), &grad.view, grad.at(), (*C.float)(pointer(scale)), &report, e)
+	}, b.tensors(&grad)...)
+	if err != nil {
+		return Report{}, err
+	}
+	return reportOf(&report), nil
+}
+
+// SetCoefficient registers the coefficient of objective host: it gets negative
+// log-likelihood, probability and entropy of a micro-batch's rows and writes
+// k; nil removes it. An error, or a panic, fails the call that asked, which
+// returns an Error of ErrCallback that wraps it. The slices are C's and end
+// with the callback. It may not use this loss; and if it refers to this loss,
+// the loss is not collected until it is closed.
+func (l *Loss) SetCoefficient(fn func(l, p, entropy, k []float64) error) error {
+	p, err := l.enter()
+	if err != nil {
+		return err
+	}
+	defer l.leave()
+	user := C.uintptr_t(0)
+	if fn != nil {
+		user = C.uintptr_t(cgo.NewHandle(&coefficient{fn, l.failed})) // given back by goRelease
+	}
+	return try(func(e *C.cadft_error) C.int32_t {
+		return C.bind_loss_coefficient((*C.cadft_loss)(p), user, e)
+	})
+}
+
+// A RowValue is a number of each row of a micro-batch.
+type RowValue int32
+
+// What there is of rows.
+const (
+	RowNLL     RowValue = C.CADFT_ROWS_NLL
+	RowP       RowValue = C.CADFT_ROWS_P
+	RowEntropy RowValue = C.CADFT_ROWS_ENTROPY
+	RowK       RowValue = C.CADFT_ROWS_K
+	RowScale   RowValue = C.CADFT_ROWS_SCALE // after weigh
+)
+
+// Rows copies a number of each row of an observed micro-batch, of the step at
+// hand or of the one that ended.
+func (l *Loss) Rows(micro int64, what RowValue) ([]float64, error) {
+	return l.doubles(func(p *C.cadft_loss, out *C.double, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_loss_get_rows(p, C.int64_t(micro), C.int32_t(what), out, n, needed, e)
+	})
+}
+
+// A SampleValue is a number of each sample of a step.
+type SampleValue int32
+
+// What there is of samples.
+const (
+	SampleC    SampleValue = C.CADFT_SAMPLES_C
+	SampleChat SampleValue = C.CADFT_SAMPLES_CHAT
+	SampleW    SampleValue = C.CADFT_SAMPLES_W
+	SampleRows SampleValue = C.CADFT_SAMPLES_ROWS
+)
+
+// Samples copies a number of each sample, likewise.
+func (l *Loss) Samples(what SampleValue) ([]float64, error) {
+	return l.doubles(func(p *C.cadft_loss, out *C.double, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_loss_get_samples(p, C.int32_t(what), out, n, needed, e)
+	})
+}
+
+func (l *Loss) doubles(f func(p *C.cadft_loss, out *C.double, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t) ([]float64, error) {
+	p, err := l.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer l.leave()
+	return sized(0, func(out []float64, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return f((*C.cadft_loss)(p), (*C.double)(pointer(out)), C.size_t(len(out)), needed, e)
+	})
+}
+
+// SaveState is the running statistics of scope running, a few dozen bytes.
+func (l *Loss) SaveState() ([]byte, error) {
+	p, err := l.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer l.leave()
+	return sized(0, func(out []byte, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_loss_state_save((*C.cadft_loss)(p), pointer(out), C.size_t(len(out)), needed, e)
+	})
+}
+
+// LoadState takes them back, bit for bit.
+func (l *Loss) LoadState(state []byte) error {
+	return l.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
+		return C.cadft_loss_state_load(p, pointer(state), C.size_t(len(state)), e)
+	})
+}
