@@ -85,8 +85,11 @@ func (k *knobs) change(name string, set func(p unsafe.Pointer, key C.int32_t, e 
 		return err
 	}
 	return k.call(func(p unsafe.Pointer, e *C.cadft_error) C.int32_t {
-		k.age(activations) // a model's knob may change their plan
-		return set(p, key, e)
+		status := set(p, key, e)
+		if status == C.CADFT_OK {
+			k.age(activations) // a model's knob may change their plan
+		}
+		return status
 	})
 }
 

@@ -67,6 +67,9 @@ func (o *Optimizer) Add(name string, value, grad Tensor) error {
 		return err
 	}
 	for _, t := range []*Tensor{&value, &grad} {
+		if t.err != nil {
+			return t.err
+		}
 		if t.IsPresent() && (t.owner == nil || t.life != forEver) {
 			return fail(ErrDevice, "%s is not in a Buffer: C may not keep addresses of Go's memory", name)
 		}
