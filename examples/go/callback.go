@@ -69,8 +69,8 @@ type coefficient struct {
 	failed *failure
 }
 
-//export goCoefficient
-func goCoefficient(user C.uintptr_t, rows C.int64_t, l, p, entropy, k *C.double) C.int32_t {
+//export gocadftCoefficient
+func gocadftCoefficient(user C.uintptr_t, rows C.int64_t, l, p, entropy, k *C.double) C.int32_t {
 	c := cgo.Handle(user).Value().(*coefficient)
 	of := func(column *C.double) []float64 {
 		return unsafe.Slice((*float64)(column), int(rows))
@@ -86,8 +86,8 @@ type token struct {
 	failed *failure
 }
 
-//export goToken
-func goToken(user C.uintptr_t, prompt, position C.int64_t, id C.int32_t, logprob C.double) C.int32_t {
+//export gocadftToken
+func gocadftToken(user C.uintptr_t, prompt, position C.int64_t, id C.int32_t, logprob C.double) C.int32_t {
 	t, stop := cgo.Handle(user).Value().(*token), false
 	ok := t.failed.guard(func() (err error) {
 		stop, err = t.fn(Token{int(prompt), int(position), int32(id), float64(logprob)})
@@ -107,8 +107,8 @@ type logger struct {
 	failed *failure
 }
 
-//export goLog
-func goLog(user C.uintptr_t, level C.int32_t, text *C.char, length C.size_t) {
+//export gocadftLog
+func gocadftLog(user C.uintptr_t, level C.int32_t, text *C.char, length C.size_t) {
 	l := cgo.Handle(user).Value().(*logger)
 	l.failed.guard(func() error {
 		l.fn(LogLevel(level), C.GoStringN(text, C.int(length)))
@@ -116,5 +116,5 @@ func goLog(user C.uintptr_t, level C.int32_t, text *C.char, length C.size_t) {
 	})
 }
 
-//export goRelease
-func goRelease(user C.uintptr_t) { cgo.Handle(user).Delete() }
+//export gocadftRelease
+func gocadftRelease(user C.uintptr_t) { cgo.Handle(user).Delete() }

@@ -72,7 +72,7 @@ func (c *Context) SaveCheckpoint(point Checkpoint) error {
 		host = some(host) // an empty part has an address, too
 	}
 	return c.share(func(p *C.cadft_context, e *C.cadft_error) C.int32_t {
-		return C.bind_checkpoint_save(p, folder, C.int64_t(point.Step), C.int32_t(point.Keep),
+		return C.gocadft_checkpoint_save(p, folder, C.int64_t(point.Step), C.int32_t(point.Keep),
 			(*C.cadft_model)(parts[0]), (*C.cadft_optimizer)(parts[1]), (*C.cadft_loss)(parts[2]),
 			(*C.cadft_rewrite)(parts[3]), (*C.char)(pointer(host)), C.size_t(len(point.Host)), e)
 	})
@@ -112,7 +112,7 @@ func (c *Context) LoadCheckpoint(point Checkpoint) (host []byte, err error) {
 	}
 	defer out()
 	host, err = sized(4096, func(out []byte, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.bind_checkpoint_load((*C.cadft_context)(p), folder, C.int64_t(point.Step),
+		return C.gocadft_checkpoint_load((*C.cadft_context)(p), folder, C.int64_t(point.Step),
 			(*C.cadft_model)(parts[0]), (*C.cadft_optimizer)(parts[1]), (*C.cadft_loss)(parts[2]),
 			(*C.cadft_rewrite)(parts[3]), (*C.char)(pointer(out)), C.size_t(len(out)), needed, e)
 	})

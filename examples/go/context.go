@@ -65,11 +65,11 @@ func NewContext(options *Options) (*Context, error) {
 			o.LogLevel = LogWarning
 		}
 		c.failed = &failure{}
-		log = C.uintptr_t(cgo.NewHandle(&logger{o.Log, c.failed})) // given back by goRelease
+		log = C.uintptr_t(cgo.NewHandle(&logger{o.Log, c.failed})) // given back by gocadftRelease
 	}
 	var out *C.cadft_context
 	err = try(func(e *C.cadft_error) C.int32_t {
-		return C.bind_context_create(C.int32_t(o.Threads), backend, backendOptions,
+		return C.gocadft_context_create(C.int32_t(o.Threads), backend, backendOptions,
 			(*C.cadft_allocator)(o.Allocator), (*C.cadft_parallel)(o.Parallel),
 			C.int32_t(o.LogLevel), log, &out, e)
 	})
@@ -164,7 +164,7 @@ func (c *Context) Read(from, to Tensor) error {
 		return err
 	}
 	return c.share(func(p *C.cadft_context, e *C.cadft_error) C.int32_t {
-		return C.bind_context_read(p, &from.view, from.at(), to.at(), C.size_t(to.Len()*to.DType().size()), e)
+		return C.gocadft_context_read(p, &from.view, from.at(), to.at(), C.size_t(to.Len()*to.DType().size()), e)
 	}, &from, &to)
 }
 
@@ -174,7 +174,7 @@ func (c *Context) Write(to, from Tensor) error {
 		return err
 	}
 	return c.share(func(p *C.cadft_context, e *C.cadft_error) C.int32_t {
-		return C.bind_context_write(p, &to.view, to.at(), from.at(), C.size_t(from.Len()*from.DType().size()), e)
+		return C.gocadft_context_write(p, &to.view, to.at(), from.at(), C.size_t(from.Len()*from.DType().size()), e)
 	}, &to, &from)
 }
 

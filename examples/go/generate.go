@@ -68,7 +68,7 @@ func (m *Model) Generate(g Prompts) ([][]int32, error) {
 	if g.MaxNewTokens > 0 {
 		drawn = make([]int32, n*g.MaxNewTokens)
 	}
-	desc := C.bind_generate{tokens: g.Tokens.view, cu_seqlens: g.CuSeqlens.view, lengths: g.Lengths.view,
+	desc := C.gocadft_generate{tokens: g.Tokens.view, cu_seqlens: g.CuSeqlens.view, lengths: g.Lengths.view,
 		max_new_tokens: C.int64_t(g.MaxNewTokens), n_stop_tokens: C.int64_t(len(g.StopTokens)), step: C.int64_t(g.Step),
 		temperature: C.double(g.Temperature), top_p: C.double(g.TopP), seed: C.uint64_t(g.Seed)}
 	err := m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
@@ -79,7 +79,7 @@ func (m *Model) Generate(g Prompts) ([][]int32, error) {
 			user = C.uintptr_t(h)
 		}
 		m.age(activations)
-		return C.bind_model_generate(p, &desc, g.Tokens.at(), g.CuSeqlens.at(), g.Lengths.at(),
+		return C.gocadft_model_generate(p, &desc, g.Tokens.at(), g.CuSeqlens.at(), g.Lengths.at(),
 			(*C.int32_t)(pointer(g.StopTokens)), (*C.int64_t)(pointer(g.Keys)), user,
 			(*C.int32_t)(pointer(some(drawn))), (*C.int64_t)(pointer(some(counts))), e)
 	}, &g.Tokens, &g.CuSeqlens, &g.Lengths)

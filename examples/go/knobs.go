@@ -32,7 +32,7 @@ func (k *knobs) key(name string) (C.int32_t, error) {
 	if err != nil {
 		return 0, err
 	}
-	err = try(func(e *C.cadft_error) C.int32_t { return C.bind_key(k.noun, s, &key, e) })
+	err = try(func(e *C.cadft_error) C.int32_t { return C.gocadft_key(k.noun, s, &key, e) })
 	return key, err
 }
 
@@ -45,7 +45,7 @@ func (k *knobs) Bounds(name string) (Bounds, error) {
 	var kind C.int32_t
 	var smallest, largest, standard C.double
 	err = try(func(e *C.cadft_error) C.int32_t {
-		return C.bind_bounds(k.noun, key, &kind, &smallest, &largest, &standard, e)
+		return C.gocadft_bounds(k.noun, key, &kind, &smallest, &largest, &standard, e)
 	})
 	return Bounds{kind == 1, float64(smallest), float64(largest), float64(standard)}, err
 }
@@ -99,19 +99,19 @@ func (k *knobs) setText(name, value string) error {
 		return err
 	}
 	return k.change(name, func(p unsafe.Pointer, key C.int32_t, e *C.cadft_error) C.int32_t {
-		return C.bind_set_str(k.noun, p, key, s, e)
+		return C.gocadft_set_str(k.noun, p, key, s, e)
 	})
 }
 
 func (k *knobs) setInt(name string, value int64) error {
 	return k.change(name, func(p unsafe.Pointer, key C.int32_t, e *C.cadft_error) C.int32_t {
-		return C.bind_set_i64(k.noun, p, key, C.int64_t(value), e)
+		return C.gocadft_set_i64(k.noun, p, key, C.int64_t(value), e)
 	})
 }
 
 func (k *knobs) setFloat(name string, value float64) error {
 	return k.change(name, func(p unsafe.Pointer, key C.int32_t, e *C.cadft_error) C.int32_t {
-		return C.bind_set_f64(k.noun, p, key, C.double(value), e)
+		return C.gocadft_set_f64(k.noun, p, key, C.double(value), e)
 	})
 }
 
@@ -127,7 +127,7 @@ func (k *knobs) Get(name string) (string, error) {
 	}
 	defer k.leave()
 	return textOf(func(out []C.char, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.bind_get_str(k.noun, p, key, (*C.char)(pointer(out)), C.size_t(len(out)), needed, e)
+		return C.gocadft_get_str(k.noun, p, key, (*C.char)(pointer(out)), C.size_t(len(out)), needed, e)
 	})
 }
 
@@ -148,7 +148,7 @@ func (k *knobs) Float(name string) (float64, error) {
 	}
 	var out C.double
 	err = k.call(func(p unsafe.Pointer, e *C.cadft_error) C.int32_t {
-		return C.bind_get_f64(k.noun, p, key, &out, e)
+		return C.gocadft_get_f64(k.noun, p, key, &out, e)
 	})
 	return float64(out), err
 }
@@ -156,7 +156,7 @@ func (k *knobs) Float(name string) (float64, error) {
 func (k *knobs) fact(key C.int32_t) (int64, error) {
 	var out C.int64_t
 	err := k.call(func(p unsafe.Pointer, e *C.cadft_error) C.int32_t {
-		return C.bind_get_i64(k.noun, p, key, &out, e)
+		return C.gocadft_get_i64(k.noun, p, key, &out, e)
 	})
 	return int64(out), err
 }

@@ -29,7 +29,7 @@ func NewLoss(c *Context) (*Loss, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Loss{knobs{noun: C.BIND_LOSS}}
+	l := &Loss{knobs{noun: C.GOCADFT_LOSS}}
 	l.failed = &failure{}
 	l.open("loss", p, func(p unsafe.Pointer) { C.cadft_loss_destroy((*C.cadft_loss)(p)) })
 	runtime.SetFinalizer(l, func(l *Loss) { l.Close() })
@@ -54,8 +54,8 @@ type Batch struct {
 	Stream unsafe.Pointer // the device's; nil for host memory
 }
 
-func (b *Batch) c() C.bind_loss_batch {
-	return C.bind_loss_batch{
+func (b *Batch) c() C.gocadft_loss_batch {
+	return C.gocadft_loss_batch{
 		logits: b.Logits.view, labels: b.Labels.view, sample_ids: b.SampleIDs.view, k: b.K.view,
 		vocab_valid: C.int64_t(b.VocabValid), vocab_start: C.int64_t(b.VocabStart), vocab_total: C.int64_t(b.VocabTotal),
 	}
@@ -111,7 +111,7 @@ func (l *Loss) compute(b Batch, samples int, grad Tensor, scale []float32) (Repo
 	var report C.cadft_loss_report
 	batch := b.c()
 	err := l.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
-		return C.bind_loss_compute(p, &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
+		return C.gocadft_loss_compute(p, &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
 			(*C.char)(b.Stream), C.int64_t(samples), &grad.view, grad.at(), (*C.float)(pointer(scale)), &report, e)
 	}, b.tensors(&grad)...)
 	if err != nil {
@@ -134,10 +134,10 @@ func (l *Loss) SetCoefficient(fn func(l, p, entropy, k []float64) error) error {
 	defer l.leave()
 	user := C.uintptr_t(0)
 	if fn != nil {
-		user = C.uintptr_t(cgo.NewHandle(&coefficient{fn, l.failed})) // given back by goRelease
+		user = C.uintptr_t(cgo.NewHandle(&coefficient{fn, l.failed})) // given back by gocadftRelease
 	}
 	return try(func(e *C.cadft_error) C.int32_t {
-		return C.bind_loss_coefficient((*C.cadft_loss)(p), user, e)
+		return C.gocadft_loss_coefficient((*C.cadft_loss)(p), user, e)
 	})
 }
 

@@ -28,7 +28,7 @@ func NewModel(c *Context) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{knobs{noun: C.BIND_MODEL}}
+	m := &Model{knobs{noun: C.GOCADFT_MODEL}}
 	m.failed = &failure{}
 	m.open("model", p, func(p unsafe.Pointer) { C.cadft_model_destroy((*C.cadft_model)(p)) })
 	runtime.SetFinalizer(m, func(m *Model) { m.Close() })
@@ -106,8 +106,8 @@ func (m *Model) Parameter(index int) (Parameter, error) {
 	err := m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
 		var name, value, grad *C.char
 		var trainable C.int32_t
-		var v, g C.bind_view
-		status := C.bind_model_parameter(p, C.int64_t(index), &name, &v, &value, &g, &grad, &trainable, e)
+		var v, g C.gocadft_view
+		status := C.gocadft_model_parameter(p, C.int64_t(index), &name, &v, &value, &g, &grad, &trainable, e)
 		if status == C.CADFT_OK {
 			out = Parameter{C.GoString(name), m.tensor(v, value, forEver), m.tensor(g, grad, gradients), trainable != 0}
 		}
@@ -116,7 +116,7 @@ func (m *Model) Parameter(index int) (Parameter, error) {
 	return out, err
 }
 
-func (m *Model) tensor(view C.bind_view, data *C.char, life int) Tensor {
+func (m *Model) tensor(view C.gocadft_view, data *C.char, life int) Tensor {
 	if view.present == 0 {
 		return Tensor{}
 	}
@@ -187,13 +187,13 @@ type ModelBatch struct {
 // call, after the next Forward, Reserve, Generate, or change of a knob.
 func (m *Model) Forward(b ModelBatch) (Tensor, error) {
 	var logits Tensor
-	c := C.bind_model_batch{tokens: b.Tokens.view, cu_seqlens: b.CuSeqlens.view, lengths: b.Lengths.view,
+	c := C.gocadft_model_batch{tokens: b.Tokens.view, cu_seqlens: b.CuSeqlens.view, lengths: b.Lengths.view,
 		logit_rows: b.LogitRows.view, no_grad: flag(b.NoGrad)}
 	err := m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
-		var view C.bind_view
+		var view C.gocadft_view
 		var data *C.char
 		m.age(activations)
-		status := C.bind_model_forward(p, &c, b.Tokens.at(), b.CuSeqlens.at(), b.Lengths.at(), b.LogitRows.at(),
+		status := C.gocadft_model_forward(p, &c, b.Tokens.at(), b.CuSeqlens.at(), b.Lengths.at(), b.LogitRows.at(),
 			(*C.char)(b.Stream), &view, &data, e)
 		if status == C.CADFT_OK {
 			logits = m.tensor(view, data, activations)
@@ -207,7 +207,7 @@ func (m *Model) Forward(b ModelBatch) (Tensor, error) {
 // gradients, once for each.
 func (m *Model) Backward(gradLogits Tensor) error {
 	return m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
-		return C.bind_model_backward(p, &gradLogits.view, gradLogits.at(), e)
+		return C.gocadft_model_backward(p, &gradLogits.view, gradLogits.at(), e)
 	}, &gradLogits)
 }
 

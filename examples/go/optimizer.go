@@ -30,7 +30,7 @@ func NewOptimizer(c *Context) (*Optimizer, error) {
 		return nil, err
 	}
 	kept := &[]*handle{}
-	o := &Optimizer{knobs{noun: C.BIND_OPTIMIZER}, kept}
+	o := &Optimizer{knobs{noun: C.GOCADFT_OPTIMIZER}, kept}
 	o.open("optimizer", p, func(p unsafe.Pointer) {
 		C.cadft_optimizer_destroy((*C.cadft_optimizer)(p))
 		for _, h := range *kept {
@@ -75,7 +75,7 @@ func (o *Optimizer) Add(name string, value, grad Tensor) error {
 		}
 	}
 	return o.do(func(p *C.cadft_optimizer, e *C.cadft_error) C.int32_t {
-		status := C.bind_optimizer_add(p, s, &value.view, value.at(), &grad.view, grad.at(), e)
+		status := C.gocadft_optimizer_add(p, s, &value.view, value.at(), &grad.view, grad.at(), e)
 		if status == C.CADFT_OK {
 			o.keep(value.owner)
 			o.keep(grad.owner)

@@ -29,7 +29,7 @@ func NewRewriter(c *Context, samples int64) (*Rewriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rewriter{knobs{noun: C.BIND_REWRITE}}
+	r := &Rewriter{knobs{noun: C.GOCADFT_REWRITE}}
 	r.open("rewriter", p, func(p unsafe.Pointer) { C.cadft_rewrite_destroy((*C.cadft_rewrite)(p)) })
 	runtime.SetFinalizer(r, func(r *Rewriter) { r.Close() })
 	return r, nil
@@ -175,7 +175,7 @@ func (r *Rewriter) Commit(id int64, a Answer) (Rejection, error) {
 		tokens = (*C.int32_t)(pointer(some(a.Tokens)))
 	}
 	err := r.do(func(p *C.cadft_rewrite, e *C.cadft_error) C.int32_t {
-		return C.bind_rewrite_commit(p, C.int64_t(id), flag(a.Ended), tokens, C.int64_t(len(a.Tokens)),
+		return C.gocadft_rewrite_commit(p, C.int64_t(id), flag(a.Ended), tokens, C.int64_t(len(a.Tokens)),
 			C.double(a.NewC), C.double(a.OldC), &rejected, e)
 	})
 	return Rejection(rejected), err

@@ -58,7 +58,7 @@ func (s *Step) Observe(b Batch, unit Tensor) (micro int64, err error) {
 	var number C.int64_t
 	batch := b.c()
 	err = s.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
-		return C.bind_loss_observe(p, &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
+		return C.gocadft_loss_observe(p, &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
 			(*C.char)(b.Stream), &unit.view, unit.at(), &number, e)
 	}, b.tensors(&unit)...)
 	return int64(number), err
@@ -75,7 +75,7 @@ func (s *Step) Weigh() error {
 func (s *Step) Grad(micro int64, b Batch, grad Tensor) error {
 	batch := b.c()
 	return s.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
-		return C.bind_loss_grad(p, C.int64_t(micro), &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
+		return C.gocadft_loss_grad(p, C.int64_t(micro), &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
 			(*C.char)(b.Stream), &grad.view, grad.at(), e)
 	}, b.tensors(&grad)...)
 }

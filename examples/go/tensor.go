@@ -86,7 +86,7 @@ func dtypeOf[T Element]() DType {
 // A view that does not fit its slice is an error of the call that is given it.
 type Tensor struct {
 	data  unsafe.Pointer
-	view  C.bind_view
+	view  C.gocadft_view
 	space int // elements from data on
 	err   error
 	owner *handle // of the memory, or nil: Go's
@@ -110,10 +110,10 @@ func View[T Element](data []T, shape ...int) Tensor {
 }
 
 func viewOf(d DType, shape []int) Tensor {
-	t := Tensor{view: C.bind_view{
+	t := Tensor{view: C.gocadft_view{
 		dtype: C.int32_t(d), ndim: C.int32_t(len(shape)), present: 1, device_type: C.CADFT_DEVICE_CPU}}
-	if len(shape) > C.BIND_DIMS {
-		t.err = fail(ErrShape, "a tensor has %d dimensions, expected at most %d", len(shape), int(C.BIND_DIMS))
+	if len(shape) > C.GOCADFT_DIMS {
+		t.err = fail(ErrShape, "a tensor has %d dimensions, expected at most %d", len(shape), int(C.GOCADFT_DIMS))
 		return t
 	}
 	for i, n := range shape {
@@ -265,7 +265,7 @@ func pointer[T any](s []T) unsafe.Pointer {
 // not be kept by C.
 type Buffer struct {
 	handle
-	view C.bind_view
+	view C.gocadft_view
 	len  int
 }
 
@@ -276,12 +276,12 @@ func NewBuffer(d DType, shape ...int) (*Buffer, error) {
 	if t.check(); t.err != nil {
 		return nil, t.err
 	}
-	memory := C.bind_memory(C.size_t(t.Len() * d.size()))
+	memory := C.gocadft_memory(C.size_t(t.Len() * d.size()))
 	if memory == nil {
 		return nil, fail(ErrNoMem, "no memory for %d elements", t.Len())
 	}
 	b := &Buffer{view: t.view, len: t.Len()}
-	b.open("buffer", unsafe.Pointer(memory), func(p unsafe.Pointer) { C.bind_memory_free((*C.char)(p)) })
+	b.open("buffer", unsafe.Pointer(memory), func(p unsafe.Pointer) { C.gocadft_memory_free((*C.char)(p)) })
 	runtime.SetFinalizer(b, func(b *Buffer) { b.Close() })
 	return b, nil
 }
