@@ -3,8 +3,7 @@
 package cadft
 
 /*
-#include <stddef.h>
-#include <stdint.h>
+#include "shim.h"
 */
 import "C"
 

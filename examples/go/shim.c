@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include "_cgo_export.h"
-
 /* ------------------------------------------------------------------ knobs */
 
 /* The call of this name of the noun. */

@@ -37,6 +37,17 @@ void gocadft_tensor(const gocadft_view *view,
 /* Gives the handle of a Go value back: a callback's `destroy`. */
 void gocadft_release(void *user);
 
+/* What callback.go exports; cgo knows no const. `user` is a handle. */
+int32_t gocadftCoefficient(
+    uintptr_t user, int64_t rows, double *l, double *p, double *h, double *k);
+int32_t gocadftToken(uintptr_t user,
+                     int64_t prompt,
+                     int64_t position,
+                     int32_t id,
+                     double logprob);
+void gocadftLog(uintptr_t user, int32_t level, char *text, size_t length);
+void gocadftRelease(uintptr_t user);
+
 /* Nouns with knobs. */
 enum { GOCADFT_LOSS, GOCADFT_MODEL, GOCADFT_OPTIMIZER, GOCADFT_REWRITE };
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "_cgo_export.h"
 #include "shim.h"
 
 /* ------------------------------------------------------------------- loss */
