@@ -58,6 +58,9 @@ func TestKnobs(t *testing.T) {
 	if must(loss.Float("beta")) != 0.25 || must(loss.Int("reduction")) != 3 {
 		t.Error("other numbers")
 	}
+	if names := model.Knobs(); len(names) != 2 || names[1] != "checkpointing" || len(loss.Knobs()) != 21 {
+		t.Errorf("knobs %v, %v", names, loss.Knobs())
+	}
 	if b := must(loss.Bounds("running_decay")); !b.IsFloat || b.Smallest != 0 || !(b.Largest < 1) || b.Default != 0.9 {
 		t.Errorf("%+v", b)
 	}

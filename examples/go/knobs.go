@@ -20,6 +20,18 @@ type knobs struct {
 	noun C.int32_t
 }
 
+// Knobs are the names of all there are; also of a closed handle.
+func (k *knobs) Knobs() (names []string) {
+	for i := C.int32_t(0); ; i++ {
+		var name *C.char
+		var key C.int32_t
+		if try(func(e *C.cadft_error) C.int32_t { return C.gocadft_key_at(k.noun, i, &name, &key, e) }) != nil {
+			return names // past the last
+		}
+		names = append(names, C.GoString(name))
+	}
+}
+
 // Bounds of a knob.
 type Bounds struct {
 	IsFloat                    bool // else a whole number

@@ -23,6 +23,12 @@ int32_t gocadft_key(int32_t noun,
                     int32_t *key,
                     cadft_error *e){OF_NOUN(key, name, key, e)}
 
+int32_t gocadft_key_at(int32_t noun,
+                       int32_t index,
+                       const char **name,
+                       int32_t *key,
+                       cadft_error *e){OF_NOUN(key_at, index, name, key, e)}
+
 int32_t gocadft_bounds(int32_t noun,
                        int32_t key,
                        int32_t *type,

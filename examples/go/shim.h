@@ -53,6 +53,11 @@ enum { GOCADFT_LOSS, GOCADFT_MODEL, GOCADFT_OPTIMIZER, GOCADFT_REWRITE };
 
 int32_t
 gocadft_key(int32_t noun, const char *name, int32_t *key, cadft_error *e);
+int32_t gocadft_key_at(int32_t noun,
+                       int32_t index,
+                       const char **name,
+                       int32_t *key,
+                       cadft_error *e);
 int32_t gocadft_bounds(int32_t noun,
                        int32_t key,
                        int32_t *type,
