@@ -5,8 +5,11 @@ package cadft_test
 import (
 	"errors"
 	"math"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"example.org/cadft"
 )
@@ -132,10 +135,45 @@ func TestGeneration(t *testing.T) {
 	padded.Keys = padded.Keys[1:]
 	_, err := model.Generate(padded)
 	wants(t, err, cadft.ErrShape)
-	_, err = model.Generate(cadft.Prompts{Tokens: cadft.View([]int32{1}), MaxNewTokens: -1})
+	_, err = model.Generate(cadft.Prompts{Tokens: cadft.View([]int32{1, 2}, 2, 1), MaxNewTokens: -1})
 	wants(t, err, cadft.ErrArg)
+	_, err = model.Generate(cadft.Prompts{Tokens: cadft.View([]int32{1}, -2, 1), MaxNewTokens: 1})
+	wants(t, err, cadft.ErrShape)
 	_, err = model.Generate(cadft.Prompts{MaxNewTokens: 1})
 	wants(t, err, cadft.ErrNull)
+}
+
+// What a callback refers to is collected when the library has given it up.
+func TestCallbacksAreGivenUp(t *testing.T) {
+	ctx, _ := newContext(t, cadft.Options{})
+	loss := must(cadft.NewLoss(ctx))
+	var given int64
+	register := func() error {
+		mark := new([16]float64)
+		runtime.SetFinalizer(mark, func(*[16]float64) { atomic.AddInt64(&given, 1) })
+		return loss.SetCoefficient(func(l, p, entropy, k []float64) error { copy(k, mark[:]); return nil })
+	}
+	expect := func(want int64) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); atomic.LoadInt64(&given) < want && time.Now().Before(end); {
+			runtime.GC()
+			time.Sleep(time.Millisecond)
+		}
+		if got := atomic.LoadInt64(&given); got != want {
+			t.Errorf("%d given up, expected %d", got, want)
+		}
+	}
+	ok(register())
+	ok(register()) // replaces
+	expect(1)
+	step := must(loss.Begin(1))
+	wants(t, register(), cadft.ErrPhase) // fails
+	expect(2)
+	ok(step.Cancel())
+	loss.Close()
+	expect(3)
+	wants(t, register(), cadft.ErrClosed)
+	expect(4)
 }
 
 // An optimizer tells of a step that it skips.

@@ -10,7 +10,6 @@ import "C"
 import (
 	"math"
 	"runtime/cgo"
-	"unsafe"
 )
 
 // A Token was drawn.
@@ -21,7 +20,7 @@ type Token struct {
 	LogProb  float64 // at temperature 1, before top_p
 }
 
-// A Prompt is what to generate from; zero means the most likely token each
+// Prompts is what to generate from; zero means the most likely token each
 // time.
 type Prompts struct {
 	Tokens, CuSeqlens, Lengths Tensor // as in ModelBatch
@@ -59,15 +58,18 @@ func (g *Prompts) count() int {
 func (m *Model) Generate(g Prompts) ([][]int32, error) {
 	n := g.count()
 	switch {
+	case g.Tokens.err != nil:
+		return nil, g.Tokens.err
 	case g.Keys != nil && len(g.Keys) != n:
 		return nil, fail(ErrShape, "%d keys for %d prompts", len(g.Keys), n)
 	case n > 0 && g.MaxNewTokens > math.MaxInt32/n:
 		return nil, fail(ErrArg, "%d new tokens of %d prompts are too many", g.MaxNewTokens, n)
 	}
-	drawn, counts := []int32(nil), make([]int64, n)
-	if g.MaxNewTokens > 0 {
-		drawn = make([]int32, n*g.MaxNewTokens)
+	columns := g.MaxNewTokens
+	if columns < 0 {
+		columns = 0 // the library refuses it
 	}
+	drawn, counts := make([]int32, n*columns), make([]int64, n)
 	desc := C.gocadft_generate{tokens: g.Tokens.view, cu_seqlens: g.CuSeqlens.view, lengths: g.Lengths.view,
 		max_new_tokens: C.int64_t(g.MaxNewTokens), n_stop_tokens: C.int64_t(len(g.StopTokens)), step: C.int64_t(g.Step),
 		temperature: C.double(g.Temperature), top_p: C.double(g.TopP), seed: C.uint64_t(g.Seed)}
@@ -85,9 +87,7 @@ func (m *Model) Generate(g Prompts) ([][]int32, error) {
 	}, &g.Tokens, &g.CuSeqlens, &g.Lengths)
 	out := make([][]int32, n)
 	for i := range out {
-		out[i] = drawn[i*g.MaxNewTokens:][:counts[i]:counts[i]]
+		out[i] = drawn[i*columns:][:counts[i]:counts[i]]
 	}
 	return out, err
 }
-
-var _ unsafe.Pointer // cgo's casts

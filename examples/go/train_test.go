@@ -57,8 +57,16 @@ func TestHostsOwnWeights(t *testing.T) {
 		t.Errorf("NLL %v", nll)
 	}
 
-	value.Close() // the optimizer holds on to the memory
-	must(optimizer.Step())
+	// The optimizer holds on to the memory. This much would be unmapped.
+	large, zero := must(cadft.NewBuffer(cadft.Float32, 1<<18)), must(cadft.NewBuffer(cadft.Float32, 1<<18))
+	second := must(cadft.NewOptimizer(ctx))
+	ok(second.Add("large", large.Tensor(), zero.Tensor()))
+	large.Close()
+	zero.Close()
+	must(second.Step())
+	second.Close()
+
+	value.Close()
 	_, err := cadft.Slice[float32](value.Tensor())
 	wants(t, err, cadft.ErrClosed)
 	wants(t, optimizer.Add("again", value.Tensor(), grad.Tensor()), cadft.ErrClosed)
