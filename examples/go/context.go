@@ -101,7 +101,7 @@ func (c *Context) share(f func(p *C.cadft_context, e *C.cadft_error) C.int32_t, 
 	return with(tensors, func(e *C.cadft_error) C.int32_t { return f((*C.cadft_context)(p), e) })
 }
 
-// make lets a noun of this context be created.
+// create makes a noun of this context.
 func (c *Context) create(f func(p *C.cadft_context, e *C.cadft_error) (unsafe.Pointer, C.int32_t)) (unsafe.Pointer, error) {
 	var out unsafe.Pointer
 	err := c.share(func(p *C.cadft_context, e *C.cadft_error) (status C.int32_t) {
