@@ -25,7 +25,8 @@ static const cadft__knob list[] = {
     CADFT__I64(options, COLOUR, colour, 0, 2, 1, "red green dark_blue"),
     CADFT__F64(options, RATE, rate, -DBL_MAX, 0.5, 0.1),
 };
-static const cadft__knobs knobs = {list, 3};
+static const cadft__fact facts[] = {{100, "weight"}};
+static const cadft__knobs knobs = {list, 3, facts, 1};
 
 /* The fields around knobs keep these. */
 static options fresh(void)
@@ -178,6 +179,11 @@ START_TEST(one_after_the_other)
         n++;
     }
     ck_assert_uint_eq((size_t)n, knobs.count);
+    CHECK_OK(cadft__knobs_key(&knobs, "weight", &again, &err), err);
+    ck_assert_int_eq(again, 100);
+    REFUSED(CADFT_E_KEY, "weight, is read only",
+            cadft__knobs_set_f64(&knobs, &o, 100, 1, &err));
+    again = key;
     CHECK_OK(cadft__knobs_at(&knobs, 0, NULL, NULL, &err), err);
     REFUSED(CADFT_E_KEY, "index is -1",
             cadft__knobs_at(&knobs, -1, &name, &key, &err));
@@ -195,15 +201,15 @@ START_TEST(nouns_list_their_knobs)
         int32_t (*key)(const char *, int32_t *, cadft_error *);
         int32_t (*bounds)(
             int32_t, int32_t *, double *, double *, double *, cadft_error *);
-        const char *first;
-    } nouns[] = {
-        {cadft_loss_key_at, cadft_loss_key, cadft_loss_bounds, "objective"},
-        {cadft_optimizer_key_at, cadft_optimizer_key, cadft_optimizer_bounds,
-         "kind"},
-        {cadft_rewrite_key_at, cadft_rewrite_key, cadft_rewrite_bounds,
-         "signal"},
-        {cadft_model_key_at, cadft_model_key, cadft_model_bounds,
-         "weight_dtype"}};
+        const char *first, *fact;
+    } nouns[] = {{cadft_loss_key_at, cadft_loss_key, cadft_loss_bounds,
+                  "objective", NULL},
+                 {cadft_optimizer_key_at, cadft_optimizer_key,
+                  cadft_optimizer_bounds, "kind", "state_bytes"},
+                 {cadft_rewrite_key_at, cadft_rewrite_key, cadft_rewrite_bounds,
+                  "signal", "last_step"},
+                 {cadft_model_key_at, cadft_model_key, cadft_model_bounds,
+                  "weight_dtype", "arena_bytes"}};
     cadft_error err = support_error();
     for (size_t i = 0; i < sizeof nouns / sizeof nouns[0]; i++) {
         const char *name = NULL;
@@ -217,6 +223,12 @@ START_TEST(nouns_list_their_knobs)
         }
         ck_assert_int_eq(err.code, CADFT_E_KEY);
         ck_assert_int_gt(index, 1);
+        if (nouns[i].fact) {
+            CHECK_OK(nouns[i].key(nouns[i].fact, &key, &err), err);
+            ck_assert_int_ge(key, 100);
+            CHECK_STATUS(nouns[i].bounds(key, NULL, NULL, NULL, NULL, &err),
+                         CADFT_E_KEY, err);
+        }
     }
 }
 END_TEST

@@ -103,6 +103,10 @@ START_TEST(keys)
         REFUSED(CADFT_E_KEY, "key",
                 cadft_model_get_str(s->model, bad[i], NULL, 0, &o->needed, e));
         REFUSED(CADFT_E_KEY, "key",
+                cadft_model_set_f64(s->model, bad[i], 0, e));
+        REFUSED(CADFT_E_KEY, "key",
+                cadft_model_get_f64(s->model, bad[i], &o->bound, e));
+        REFUSED(CADFT_E_KEY, "key",
                 cadft_model_bounds(bad[i], &o->small, &o->bound, &o->bound,
                                    &o->bound, e));
     }
@@ -124,6 +128,9 @@ START_TEST(keys)
     REFUSED(CADFT_E_KEY, "\"\"", cadft_model_key("", &o->small, e));
     REFUSED(CADFT_E_KEY, "yyy", cadft_model_key(text, &o->small, e));
     for (int32_t key = 1; key <= 2; key++) {
+        REFUSED(CADFT_E_KEY, "i64", cadft_model_set_f64(s->empty, key, 1, e));
+        REFUSED(CADFT_E_KEY, "i64",
+                cadft_model_get_f64(s->empty, key, &o->bound, e));
         CHECK_OK(cadft_model_bounds(key, &type, &smallest, &largest, &standard,
                                     &s->err),
                  s->err);

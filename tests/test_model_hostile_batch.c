@@ -340,6 +340,8 @@ START_TEST(descriptions)
     BAD_DESC(CADFT_E_ARG, "step is 4294967296", s->desc.step = 1LL << 32);
     BAD_DESC(CADFT_E_NULL, "n_stop_tokens is 1", s->desc.n_stop_tokens = 1);
     BAD_DESC(CADFT_E_ARG, "n_stop_tokens is -1", s->desc.n_stop_tokens = -1);
+    BAD_DESC(CADFT_E_SHAPE, "tokens hold 3 prompts", s->desc.n_prompts = 2);
+    BAD_DESC(CADFT_E_SHAPE, "n_prompts, -1", s->desc.n_prompts = -1);
     BAD_DESC(CADFT_E_ARG, "prompt 1 has no tokens", s->ends_data[2] = 5);
     BAD_DESC(CADFT_E_ARG, "tokens[11] is 40", s->tokens_data[11] = VOCAB);
     BAD_DESC(CADFT_E_ARG, "cu_seqlens", s->ends_data[3] = 11);

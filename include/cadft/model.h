@@ -94,6 +94,13 @@ CADFT_API int32_t cadft_model_set_i64(cadft_model *model,
                                       int64_t value,
                                       cadft_error *error);
 
+/** As the other nouns have it; a model has no f64 knob yet, so every key is
+ *  refused with CADFT_E_KEY. */
+CADFT_API int32_t cadft_model_set_f64(cadft_model *model,
+                                      int32_t key,
+                                      double value,
+                                      cadft_error *error);
+
 /** Set a knob from text: a name or a number. Errors as
  *  cadft_model_set_i64. */
 CADFT_API int32_t cadft_model_set_str(cadft_model *model,
@@ -106,6 +113,12 @@ CADFT_API int32_t cadft_model_set_str(cadft_model *model,
 CADFT_API int32_t cadft_model_get_i64(cadft_model *model,
                                       int32_t key,
                                       int64_t *out,
+                                      cadft_error *error);
+
+/** As cadft_model_set_f64. */
+CADFT_API int32_t cadft_model_get_f64(cadft_model *model,
+                                      int32_t key,
+                                      double *out,
                                       cadft_error *error);
 
 /** Read a knob as text. Errors: CADFT_E_NULL, CADFT_E_KEY (unknown, or a
@@ -127,8 +140,9 @@ CADFT_API int32_t cadft_model_bounds(int32_t key,
                                      double *standard,
                                      cadft_error *error);
 
-/** The key called `name`, in lower case: "checkpointing".
- *  Errors: CADFT_E_NULL, CADFT_E_KEY. Any thread. */
+/** Key of a name such as "checkpointing" or "vocab" (the constant's name in
+ * lower case), of what is read only too. Needs no handle, any thread. Errors:
+ * CADFT_E_NULL, CADFT_E_KEY. */
 CADFT_API int32_t cadft_model_key(const char *name,
                                   int32_t *key,
                                   cadft_error *error);
@@ -349,6 +363,9 @@ typedef struct cadft_generate_desc {
     int64_t step;            /**< of the optimizer, say */
     cadft_token_fn on_token; /**< may be NULL; on the calling thread */
     void *user;
+    /** n, the prompts that `keys` and the outputs are for: another number in
+     *  `tokens` is refused before anything is written. 0: not checked. */
+    int64_t n_prompts;
 } cadft_generate_desc;
 
 /** Continue prompts with a KV cache. Throws the activations of a forward pass
@@ -356,8 +373,9 @@ typedef struct cadft_generate_desc {
  *  @param tokens   int32 [n, max_new_tokens], what was drawn; the rest of a
  *                  row is untouched
  *  @param lengths  int64 [n], how many: at least 1, a stop token counted
- *  Errors: CADFT_E_NULL, CADFT_E_PHASE (no weights), CADFT_E_ARG (values out
- *  of range, an empty prompt, prompt and new tokens longer than
+ *  Errors: CADFT_E_NULL, CADFT_E_PHASE (no weights), CADFT_E_SHAPE (another
+ *  number of prompts than n_prompts), CADFT_E_ARG (values out of range, an
+ *  empty prompt, prompt and new tokens longer than
  *  CADFT_MODEL_POSITIONS), CADFT_E_NONFINITE (a row of logits with NaN),
  *  CADFT_E_NOMEM, CADFT_E_CALLBACK. What was drawn before an error stands. */
 CADFT_API int32_t cadft_model_generate(cadft_model *model,

@@ -189,8 +189,8 @@ CADFT_API int32_t cadft_optimizer_bounds(int32_t key,
                                          double *standard,
                                          cadft_error *error);
 
-/** Key of a knob's name such as "beta1" or "clip_norm" (the constant's name
- *  in lower case). Needs no handle, any thread.
+/** Key of a name such as "beta1" or "steps" (the constant's name in lower
+ *  case), of what is read only too. Needs no handle, any thread.
  *  Errors: CADFT_E_NULL, CADFT_E_KEY. */
 CADFT_API int32_t cadft_optimizer_key(const char *name,
                                       int32_t *key,

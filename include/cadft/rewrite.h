@@ -198,8 +198,9 @@ CADFT_API int32_t cadft_rewrite_bounds(int32_t key,
                                        double *standard,
                                        cadft_error *error);
 
-/** Key of a knob's name such as "warmup_steps" (the constant's name in lower
- *  case). Needs no handle, any thread. Errors: CADFT_E_NULL, CADFT_E_KEY. */
+/** Key of a name such as "warmup_steps" or "picked" (the constant's name in
+ * lower case), of what is read only too. Needs no handle, any thread. Errors:
+ * CADFT_E_NULL, CADFT_E_KEY. */
 CADFT_API int32_t cadft_rewrite_key(const char *name,
                                     int32_t *key,
                                     cadft_error *error);

@@ -49,6 +49,11 @@ int32_t cadft__knobs_find(const cadft__knobs *knobs,
             return CADFT_OK;
         }
     *out = NULL;
+    for (size_t i = 0; i < knobs->n_facts; i++)
+        if (knobs->facts[i].key == key)
+            return cadft__fail(error, CADFT_E_KEY,
+                               "key %d, %s, is read only, with _get_i64", key,
+                               knobs->facts[i].name);
     return cadft__fail(error, CADFT_E_KEY, "key %d is not a knob", key);
 }
 
@@ -314,6 +319,11 @@ static int32_t key_of(const cadft__knobs *knobs,
     for (size_t i = 0; i < knobs->count; i++)
         if (strcmp(knobs->knobs[i].name, name) == 0) {
             *key = knobs->knobs[i].key;
+            return CADFT_OK;
+        }
+    for (size_t i = 0; i < knobs->n_facts; i++)
+        if (strcmp(knobs->facts[i].name, name) == 0) {
+            *key = knobs->facts[i].key;
             return CADFT_OK;
         }
     return cadft__fail(error, CADFT_E_KEY, "\"%.64s\" is not a key", name);

@@ -26,9 +26,17 @@ typedef struct cadft__knob {
     const char *names; /* of the values 0, 1, ... between spaces, or NULL */
 } cadft__knob;
 
+/* What a host can only read, each noun in its own way; here is its name. */
+typedef struct cadft__fact {
+    int32_t key;
+    const char *name;
+} cadft__fact;
+
 typedef struct cadft__knobs {
     const cadft__knob *knobs;
     size_t count;
+    const cadft__fact *facts; /* or NULL */
+    size_t n_facts;
 } cadft__knobs;
 
 /* Initialisers of a cadft__knob whose name is that of its field. */
@@ -104,7 +112,7 @@ int32_t cadft__knobs_bounds(const cadft__knobs *knobs,
                             double *standard,
                             cadft_error *error);
 
-/* Likewise: the key of a name. CADFT_E_NULL, CADFT_E_KEY. */
+/* Likewise: the key of a name, also of a fact. CADFT_E_NULL, CADFT_E_KEY. */
 int32_t cadft__knobs_key(const cadft__knobs *knobs,
                          const char *name,
                          int32_t *key,

@@ -60,7 +60,7 @@ static const cadft__knob list[] = {
         0.93),
 };
 
-static const cadft__knobs knobs = {list, sizeof list / sizeof list[0]};
+static const cadft__knobs knobs = {list, sizeof list / sizeof list[0], NULL, 0};
 
 void cadft__options_default(cadft__options *options)
 {

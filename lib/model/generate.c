@@ -77,6 +77,10 @@ static int32_t read_prompts(generation *g, cadft_error *error)
     int64_t positions = g->model->config.positions;
     CADFT__TRY(cadft__sequences_read(g->model, &batch, s, error));
     g->count = s->count;
+    if (g->desc.n_prompts && g->desc.n_prompts != s->count)
+        return cadft__fail(error, CADFT_E_SHAPE,
+                           "tokens hold %lld prompts, expected n_prompts, %lld",
+                           (long long)s->count, (long long)g->desc.n_prompts);
     for (int64_t i = 0; i < s->count; i++) {
         if (s->k_count[i] < 1)
             return cadft__fail(error, CADFT_E_ARG,

@@ -17,7 +17,24 @@ static const cadft__knob list[] = {
     I64(CADFT_MODEL_CHECKPOINTING, checkpointing, 0, 1, 0),
 };
 
-static const cadft__knobs knobs = {list, sizeof list / sizeof list[0]};
+static const cadft__fact facts[] = {
+    {CADFT_MODEL_PARAMETERS, "parameters"},
+    {CADFT_MODEL_ELEMENTS, "elements"},
+    {CADFT_MODEL_VOCAB, "vocab"},
+    {CADFT_MODEL_HIDDEN, "hidden"},
+    {CADFT_MODEL_LAYERS, "layers"},
+    {CADFT_MODEL_HEADS, "heads"},
+    {CADFT_MODEL_KV_HEADS, "kv_heads"},
+    {CADFT_MODEL_HEAD_DIM, "head_dim"},
+    {CADFT_MODEL_INTERMEDIATE, "intermediate"},
+    {CADFT_MODEL_POSITIONS, "positions"},
+    {CADFT_MODEL_WEIGHT_BYTES, "weight_bytes"},
+    {CADFT_MODEL_GRAD_BYTES, "grad_bytes"},
+    {CADFT_MODEL_ARENA_BYTES, "arena_bytes"},
+};
+
+static const cadft__knobs knobs = {list, sizeof list / sizeof list[0], facts,
+                                   sizeof facts / sizeof facts[0]};
 
 /* Names of weight_dtype's values. */
 static const struct {
@@ -124,6 +141,19 @@ int32_t cadft_model_set_i64(cadft_model *model,
     CADFT__LEAVE(model);
 }
 
+int32_t cadft_model_set_f64(cadft_model *model,
+                            int32_t key,
+                            double value,
+                            cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status = settable(model, key, &call.error);
+    if (!status)
+        status = cadft__knobs_set_f64(&knobs, &model->options, key, value,
+                                      &call.error);
+    CADFT__LEAVE(model);
+}
+
 static int32_t parse_dtype(const char *value, int64_t *out, cadft_error *error)
 {
     for (size_t i = 0; i < N_DTYPES; i++)
@@ -169,7 +199,7 @@ fact(const cadft_model *model, int32_t key, int64_t *out, cadft_error *error)
     const struct {
         int32_t key;
         int64_t value;
-    } facts[] = {
+    } values[] = {
         {CADFT_MODEL_PARAMETERS, p->count},
         {CADFT_MODEL_ELEMENTS, p->numbers},
         {CADFT_MODEL_VOCAB, c->vocab},
@@ -186,11 +216,11 @@ fact(const cadft_model *model, int32_t key, int64_t *out, cadft_error *error)
          (int64_t)(model->workspace.bytes +
                    cadft__rope_bytes(model, model->rope.positions))},
     };
-    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
-        if (facts[i].key != key)
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        if (values[i].key != key)
             continue;
         CADFT__TRY(cadft__needs_weights(model, error));
-        *out = facts[i].value;
+        *out = values[i].value;
         return CADFT_OK;
     }
     return cadft__fail(error, CADFT_E_KEY, "key %d is not known", key);
@@ -218,6 +248,17 @@ int32_t cadft_model_get_i64(cadft_model *model,
                                       &call.error);
     else
         status = fact(model, key, out, &call.error);
+    CADFT__LEAVE(model);
+}
+
+int32_t cadft_model_get_f64(cadft_model *model,
+                            int32_t key,
+                            double *out,
+                            cadft_error *error)
+{
+    CADFT__ENTER(model);
+    status =
+        cadft__knobs_get_f64(&knobs, &model->options, key, out, &call.error);
     CADFT__LEAVE(model);
 }
 

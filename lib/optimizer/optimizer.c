@@ -39,7 +39,15 @@ static const cadft__knob list[] = {
     F64(LR_FLOOR, lr_floor, 0, 1, 0),
 };
 
-static const cadft__knobs knobs = {list, sizeof list / sizeof list[0]};
+static const cadft__fact facts[] = {
+    {CADFT_OPTIMIZER_STEPS, "steps"},
+    {CADFT_OPTIMIZER_SKIPPED, "skipped"},
+    {CADFT_OPTIMIZER_PARAMETERS, "parameters"},
+    {CADFT_OPTIMIZER_STATE_BYTES, "state_bytes"},
+};
+
+static const cadft__knobs knobs = {list, sizeof list / sizeof list[0], facts,
+                                   sizeof facts / sizeof facts[0]};
 
 /* ----------------------------------------------------------------- life */
 

@@ -37,7 +37,21 @@ static const cadft__knob list[] = {
     F64(TEMPERATURE, temperature, 0, 1e6, 0.7),
 };
 
-static const cadft__knobs knobs = {list, sizeof list / sizeof list[0]};
+static const cadft__fact facts[] = {
+    {CADFT_REWRITE_SAMPLES, "samples"},
+    {CADFT_REWRITE_OBSERVED, "observed"},
+    {CADFT_REWRITE_IGNORED, "ignored"},
+    {CADFT_REWRITE_OPEN, "open"},
+    {CADFT_REWRITE_REWRITTEN, "rewritten"},
+    {CADFT_REWRITE_PICKED, "picked"},
+    {CADFT_REWRITE_ACCEPTED, "accepted"},
+    {CADFT_REWRITE_REJECTED, "rejected"},
+    {CADFT_REWRITE_LAST_STEP, "last_step"},
+    {CADFT_REWRITE_BYTES, "bytes"},
+};
+
+static const cadft__knobs knobs = {list, sizeof list / sizeof list[0], facts,
+                                   sizeof facts / sizeof facts[0]};
 
 int32_t cadft__rewrite_check(const cadft_rewrite *rewrite, cadft_error *error)
 {
@@ -189,7 +203,7 @@ static int fact(const cadft_rewrite *rewrite, int32_t key, int64_t *out)
     const struct {
         int32_t key;
         int64_t value;
-    } facts[] = {
+    } values[] = {
         {CADFT_REWRITE_SAMPLES, rewrite->n_samples},
         {CADFT_REWRITE_OBSERVED, rewrite->counts.observed},
         {CADFT_REWRITE_IGNORED, rewrite->counts.ignored},
@@ -201,9 +215,9 @@ static int fact(const cadft_rewrite *rewrite, int32_t key, int64_t *out)
         {CADFT_REWRITE_LAST_STEP, rewrite->counts.last_step},
         {CADFT_REWRITE_BYTES, bytes(rewrite)},
     };
-    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++)
-        if (facts[i].key == key) {
-            *out = facts[i].value;
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        if (values[i].key == key) {
+            *out = values[i].value;
             return 1;
         }
     return 0;

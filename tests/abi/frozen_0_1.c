@@ -587,3 +587,4 @@ FIELD(cadft_checkpoint, loss, 40, 8);
 FIELD(cadft_checkpoint, rewrite, 48, 8);
 FIELD(cadft_checkpoint, host, 56, 8);
 FIELD(cadft_checkpoint, host_bytes, 64, 8);
+FIELD(cadft_generate_desc, n_prompts, 112, 8);
