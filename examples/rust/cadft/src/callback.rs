@@ -7,11 +7,26 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 /// Why a closure could not do its work.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What a closure may return: nothing, or that it failed.
+pub trait Outcome {
+    /// How it went.
+    fn outcome(self) -> Result<(), BoxError>;
+}
+
+impl Outcome for () {
+    fn outcome(self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<BoxError>> Outcome for Result<(), E> {
+    fn outcome(self) -> Result<(), BoxError> {
+        self.map_err(Into::into)
+    }
+}
+
 /// What a closure of `what` returned, or how it failed, as a sentence.
-pub(crate) fn guard<R>(
-    what: &str,
-    f: impl FnOnce() -> Result<R, BoxError>,
-) -> Result<R, String> {
+pub(crate) fn guard<R>(what: &str, f: impl FnOnce() -> Result<R, BoxError>) -> Result<R, String> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(format!("{what} failed: {error}")),

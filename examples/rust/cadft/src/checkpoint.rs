@@ -109,10 +109,22 @@ impl<'a> Checkpoint<'a> {
             keep: self.keep,
             folder: folder.as_ptr(),
             step: self.step,
-            model: self.model.as_ref().map_or(null_mut(), |part| part.raw.as_ptr()),
-            optimizer: self.optimizer.as_ref().map_or(null_mut(), |part| part.raw.as_ptr()),
-            loss: self.loss.as_ref().map_or(null_mut(), |part| part.raw.as_ptr()),
-            rewrite: self.rewriter.as_ref().map_or(null_mut(), |part| part.raw.as_ptr()),
+            model: self
+                .model
+                .as_ref()
+                .map_or(null_mut(), |part| part.raw.as_ptr()),
+            optimizer: self
+                .optimizer
+                .as_ref()
+                .map_or(null_mut(), |part| part.raw.as_ptr()),
+            loss: self
+                .loss
+                .as_ref()
+                .map_or(null_mut(), |part| part.raw.as_ptr()),
+            rewrite: self
+                .rewriter
+                .as_ref()
+                .map_or(null_mut(), |part| part.raw.as_ptr()),
             host: self.host.map_or(null(), |bytes| bytes.as_ptr().cast()),
             host_bytes: self.host.map_or(0, <[u8]>::len),
         };

@@ -76,11 +76,7 @@ impl Context {
     }
 
     /// Copies a tensor, also of a device, into host memory, row-major.
-    pub fn read<'a, T: Element>(
-        &self,
-        from: impl Into<TensorRef<'a>>,
-        to: &mut [T],
-    ) -> Result<()> {
+    pub fn read<'a, T: Element>(&self, from: impl Into<TensorRef<'a>>, to: &mut [T]) -> Result<()> {
         let from = from.into();
         same_type::<T>(from)?;
         call(|e| unsafe {
@@ -107,7 +103,11 @@ fn same_type<T: Element>(tensor: TensorRef<'_>) -> Result<()> {
     if tensor.dtype() == T::DTYPE {
         return Ok(());
     }
-    let message = format!("the tensor is {:?}, expected {:?}", tensor.dtype(), T::DTYPE);
+    let message = format!(
+        "the tensor is {:?}, expected {:?}",
+        tensor.dtype(),
+        T::DTYPE
+    );
     Err(Error::new(Status::Dtype, message))
 }
 
@@ -204,8 +204,14 @@ impl ContextBuilder {
 
     /// Makes the context.
     pub fn build(self) -> Result<Context> {
-        let backend = self.backend.map(|text| c_text("backend", text)).transpose()?;
-        let options = self.options.map(|text| c_text("options", text)).transpose()?;
+        let backend = self
+            .backend
+            .map(|text| c_text("backend", text))
+            .transpose()?;
+        let options = self
+            .options
+            .map(|text| c_text("options", text))
+            .transpose()?;
         // From here on the bundles are C's to destroy, also when it fails.
         let log = self.log.map(log_bundle);
         let allocator = self.allocator.map(allocator_bundle);

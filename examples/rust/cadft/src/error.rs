@@ -86,7 +86,10 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self {
+            status,
+            message: message.into(),
+        }
     }
 
     /// Why the call failed.
@@ -156,7 +159,10 @@ pub(crate) fn text(
 /// A terminated copy of an argument.
 pub(crate) fn c_text(name: &str, text: impl AsRef<[u8]>) -> Result<CString> {
     CString::new(text.as_ref()).map_err(|e| {
-        let message = format!("{name} has a NUL at byte {}, expected none", e.nul_position());
+        let message = format!(
+            "{name} has a NUL at byte {}, expected none",
+            e.nul_position()
+        );
         Error::new(Status::Arg, message)
     })
 }

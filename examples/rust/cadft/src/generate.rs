@@ -41,8 +41,7 @@ pub struct Drawn {
     pub logprob: f64,
 }
 
-type OnToken<'f> =
-    dyn FnMut(Drawn) -> std::result::Result<ControlFlow<()>, BoxError> + 'f;
+type OnToken<'f> = dyn FnMut(Drawn) -> std::result::Result<ControlFlow<()>, BoxError> + 'f;
 
 struct Listener<'f> {
     f: &'f mut OnToken<'f>,
@@ -70,7 +69,10 @@ impl Model {
     where
         F: FnMut(Drawn) -> std::result::Result<ControlFlow<()>, BoxError>,
     {
-        let mut listener = Listener { f: &mut on_token, failure: None };
+        let mut listener = Listener {
+            f: &mut on_token,
+            failure: None,
+        };
         let result = self.run_generate(prompts, sampling, Some(&mut listener));
         match (result, listener.failure) {
             (Err(error), Some(message)) if error.status() == Status::Callback => {
@@ -107,7 +109,11 @@ impl Model {
             stop_tokens: sampling.stop_tokens.as_ptr(),
             n_stop_tokens: length(sampling.stop_tokens.len()),
             seed: sampling.seed,
-            keys: if sampling.keys.is_empty() { null() } else { sampling.keys.as_ptr() },
+            keys: if sampling.keys.is_empty() {
+                null()
+            } else {
+                sampling.keys.as_ptr()
+            },
             step: sampling.step,
             on_token: listener.as_ref().map(|_| on_token as _),
             user: listener.map_or(std::ptr::null_mut(), |l| (l as *mut Listener<'_>).cast()),
@@ -118,7 +124,11 @@ impl Model {
             sys::cadft_model_generate(self.raw.as_ptr(), &desc, tokens, lengths, e)
         })?;
         let answer = |(row, &n): (&[i32], &i64)| row[..n as usize].to_vec();
-        Ok(tokens.chunks(width.max(1)).zip(&lengths).map(answer).collect())
+        Ok(tokens
+            .chunks(width.max(1))
+            .zip(&lengths)
+            .map(answer)
+            .collect())
     }
 }
 
@@ -152,7 +162,12 @@ unsafe extern "C" fn on_token(
     logprob: f64,
 ) -> i32 {
     let listener = unsafe { &mut *user.cast::<Listener<'_>>() };
-    let drawn = Drawn { prompt, position, token, logprob };
+    let drawn = Drawn {
+        prompt,
+        position,
+        token,
+        logprob,
+    };
     match guard("the token closure", || (listener.f)(drawn)) {
         Ok(ControlFlow::Continue(())) => 0,
         Ok(ControlFlow::Break(())) => 1,

@@ -51,15 +51,13 @@ type Error = *mut sys::cadft_error;
 /// A noun's calls. A model has no number knobs.
 pub(crate) struct Knobs<H> {
     pub key: unsafe extern "C" fn(*const c_char, *mut i32, Error) -> i32,
-    pub bounds:
-        unsafe extern "C" fn(i32, *mut i32, *mut f64, *mut f64, *mut f64, Error) -> i32,
+    pub bounds: unsafe extern "C" fn(i32, *mut i32, *mut f64, *mut f64, *mut f64, Error) -> i32,
     pub set_i64: unsafe extern "C" fn(*mut H, i32, i64, Error) -> i32,
     pub set_f64: Option<unsafe extern "C" fn(*mut H, i32, f64, Error) -> i32>,
     pub set_str: unsafe extern "C" fn(*mut H, i32, *const c_char, Error) -> i32,
     pub get_i64: unsafe extern "C" fn(*mut H, i32, *mut i64, Error) -> i32,
     pub get_f64: Option<unsafe extern "C" fn(*mut H, i32, *mut f64, Error) -> i32>,
-    pub get_str:
-        unsafe extern "C" fn(*mut H, i32, *mut c_char, usize, *mut usize, Error) -> i32,
+    pub get_str: unsafe extern "C" fn(*mut H, i32, *mut c_char, usize, *mut usize, Error) -> i32,
 }
 
 /// `handle` is alive wherever it is asked for.
@@ -74,9 +72,21 @@ impl<H> Knobs<H> {
         let (key, mut kind) = (self.key(name)?, 0);
         let (mut smallest, mut largest, mut standard) = (0.0, 0.0, 0.0);
         call(|e| unsafe {
-            (self.bounds)(key, &mut kind, &mut smallest, &mut largest, &mut standard, e)
+            (self.bounds)(
+                key,
+                &mut kind,
+                &mut smallest,
+                &mut largest,
+                &mut standard,
+                e,
+            )
         })?;
-        Ok(Bounds { is_float: kind == 1, smallest, largest, standard })
+        Ok(Bounds {
+            is_float: kind == 1,
+            smallest,
+            largest,
+            standard,
+        })
     }
 
     pub fn set(&self, handle: *mut H, name: &str, value: Value<'_>) -> Result<()> {

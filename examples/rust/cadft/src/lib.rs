@@ -63,7 +63,7 @@ mod step;
 mod tensor;
 
 pub use cadft_sys as sys;
-pub use callback::BoxError;
+pub use callback::{BoxError, Outcome};
 pub use checkpoint::{Checkpoint, Found};
 pub use context::{Context, ContextBuilder, Level, Parallel};
 pub use error::{Error, Result, Status};
@@ -74,7 +74,7 @@ pub use model::{Forward, Limits, Model, ModelFact, Parameter, ParameterMut, Toke
 pub use optimizer::{Models, Optimizer, OptimizerFact, OptimizerReport};
 pub use rewrite::{Answer, RewriteFact, Rewriter, SampleInfo, Verdict};
 pub use step::{Exchange, Grads, Observes, Observing, OnePass, Step, Weighed};
-pub use tensor::{BF16, Dtype, Element, F16, TensorMut, TensorRef, MAX_DIMS};
+pub use tensor::{Dtype, Element, TensorMut, TensorRef, BF16, F16, MAX_DIMS};
 
 /// Version of the library that is loaded: major, minor, patch.
 pub fn version() -> (u32, u32, u32) {

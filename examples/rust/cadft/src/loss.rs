@@ -4,7 +4,7 @@ use std::os::raw::c_void;
 use std::ptr::{null, null_mut, NonNull};
 use std::sync::{Arc, Mutex};
 
-use crate::callback::{destroy, guard, slice, BoxError};
+use crate::callback::{destroy, guard, slice, BoxError, Outcome};
 use crate::context::created;
 use crate::error::{call, fill, size_of};
 use crate::knobs::{knob_calls, Knobs};
@@ -42,10 +42,7 @@ impl<'a> Targets<'a> {
     /// `labels`: i32 or i64, `[rows]` or `[B, T]`. `sample_ids`: i32, which
     /// demonstration of the global batch a row belongs to, negative for none
     /// ([`sample_ids`](crate::sample_ids) fills them).
-    pub fn new(
-        labels: impl Into<TensorRef<'a>>,
-        sample_ids: impl Into<TensorRef<'a>>,
-    ) -> Self {
+    pub fn new(labels: impl Into<TensorRef<'a>>, sample_ids: impl Into<TensorRef<'a>>) -> Self {
         Self {
             labels: labels.into(),
             sample_ids: sample_ids.into(),
@@ -86,11 +83,7 @@ impl<'a> Targets<'a> {
         self
     }
 
-    pub(crate) fn with<R>(
-        &self,
-        logits: &View,
-        f: impl FnOnce(&sys::cadft_loss_batch) -> R,
-    ) -> R {
+    pub(crate) fn with<R>(&self, logits: &View, f: impl FnOnce(&sys::cadft_loss_batch) -> R) -> R {
         let (labels, ids) = (self.labels.view.raw(), self.sample_ids.view.raw());
         let (logits, k) = (logits.raw(), raw_option(self.k.as_ref().map(|k| &k.view)));
         f(&sys::cadft_loss_batch {
@@ -242,17 +235,24 @@ impl Loss {
     pub fn new(context: &Context) -> Result<Self> {
         let mut raw = null_mut();
         call(|e| unsafe { sys::cadft_loss_create(context.raw.as_ptr(), &mut raw, e) })?;
-        Ok(Self { raw: created(raw), failure: Failure::default() })
+        Ok(Self {
+            raw: created(raw),
+            failure: Failure::default(),
+        })
     }
 
     /// Objective `host`: a closure that writes the finite coefficient of each
     /// row, whenever rows are read. Err, or a panic, fails the call that read
     /// them.
-    pub fn set_coefficient<F>(&mut self, f: F) -> Result<()>
+    pub fn set_coefficient<F, O>(&mut self, mut f: F) -> Result<()>
     where
-        F: FnMut(Rows<'_>, &mut [f64]) -> std::result::Result<(), BoxError> + Send + 'static,
+        F: FnMut(Rows<'_>, &mut [f64]) -> O + Send + 'static,
+        O: Outcome,
     {
-        let registered = Registered { f: Box::new(f), failure: self.failure.clone() };
+        let registered = Registered {
+            f: Box::new(move |rows, k| f(rows, k).outcome()),
+            failure: self.failure.clone(),
+        };
         let bundle = sys::cadft_coefficient {
             struct_size: size_of::<sys::cadft_coefficient>(),
             user: Box::into_raw(Box::new(registered)).cast(),
@@ -274,7 +274,11 @@ impl Loss {
         f: impl FnOnce(*mut sys::cadft_loss, *mut sys::cadft_error) -> i32,
     ) -> Result<()> {
         call(|e| f(self.raw.as_ptr(), e)).map_err(|error| {
-            let failure = self.failure.lock().ok().and_then(|mut failure| failure.take());
+            let failure = self
+                .failure
+                .lock()
+                .ok()
+                .and_then(|mut failure| failure.take());
             match failure {
                 Some(message) if error.status() == Status::Callback => {
                     Error::new(Status::Callback, message)
@@ -323,7 +327,13 @@ impl Loss {
         n_samples: i64,
         grad: &mut TensorMut<'_>,
     ) -> Result<LossReport> {
-        self.run(&logits.into().view, targets, n_samples, Some(&grad.view), None)
+        self.run(
+            &logits.into().view,
+            targets,
+            n_samples,
+            Some(&grad.view),
+            None,
+        )
     }
 
     /// The gradient takes the logits' place.
@@ -357,7 +367,13 @@ impl Loss {
         row_scale: &mut [f32],
     ) -> Result<LossReport> {
         let logits = logits.into();
-        self.run(&logits.view, targets, n_samples, Some(&unit.view), Some(row_scale))
+        self.run(
+            &logits.view,
+            targets,
+            n_samples,
+            Some(&unit.view),
+            Some(row_scale),
+        )
     }
 
     /// The unit gradient takes the logits' place.
@@ -368,7 +384,13 @@ impl Loss {
         n_samples: i64,
         row_scale: &mut [f32],
     ) -> Result<LossReport> {
-        self.run(&logits.view, targets, n_samples, Some(&logits.view), Some(row_scale))
+        self.run(
+            &logits.view,
+            targets,
+            n_samples,
+            Some(&logits.view),
+            Some(row_scale),
+        )
     }
 
     /// Starts an optimizer step of scope `exact`: all micro-batches are
@@ -432,7 +454,10 @@ fn check_row_scale(logits: &View, scale: &mut [f32]) -> Result<*mut f32> {
     if scale.len() as i64 == rows {
         return Ok(scale.as_mut_ptr());
     }
-    let message = format!("row_scale has {} elements, expected {rows} rows", scale.len());
+    let message = format!(
+        "row_scale has {} elements, expected {rows} rows",
+        scale.len()
+    );
     Err(Error::new(Status::Shape, message))
 }
 
@@ -460,7 +485,11 @@ unsafe extern "C" fn coefficient(
     let registered = unsafe { &mut *user.cast::<Registered>() };
     let result = guard("the coefficient closure", || {
         let rows = unsafe {
-            Rows { nll: slice(nll, n), p: slice(p, n), entropy: slice(entropy, n) }
+            Rows {
+                nll: slice(nll, n),
+                p: slice(p, n),
+                entropy: slice(entropy, n),
+            }
         };
         let k = match n {
             0 => &mut [],

@@ -82,16 +82,19 @@ impl<'a> Tokens<'a> {
 
     /// Packed `[rows]`: sequence `s` is rows `cu_seqlens[s]` to before
     /// `cu_seqlens[s + 1]`.
-    pub fn packed(
-        tokens: impl Into<TensorRef<'a>>,
-        cu_seqlens: impl Into<TensorRef<'a>>,
-    ) -> Self {
-        Self { cu_seqlens: Some(cu_seqlens.into()), ..Self::new(tokens) }
+    pub fn packed(tokens: impl Into<TensorRef<'a>>, cu_seqlens: impl Into<TensorRef<'a>>) -> Self {
+        Self {
+            cu_seqlens: Some(cu_seqlens.into()),
+            ..Self::new(tokens)
+        }
     }
 
     /// Padded `[B, T]` with the sequences' lengths `[B]`.
     pub fn padded(tokens: impl Into<TensorRef<'a>>, lengths: impl Into<TensorRef<'a>>) -> Self {
-        Self { lengths: Some(lengths.into()), ..Self::new(tokens) }
+        Self {
+            lengths: Some(lengths.into()),
+            ..Self::new(tokens)
+        }
     }
 
     /// The packed rows that need logits, ascending; without them, all.
@@ -204,7 +207,10 @@ impl Model {
     pub fn new(context: &Context) -> Result<Self> {
         let mut raw = null_mut();
         call(|e| unsafe { sys::cadft_model_create(context.raw.as_ptr(), &mut raw, e) })?;
-        Ok(Self { raw: created(raw), alive: Arc::new(()) })
+        Ok(Self {
+            raw: created(raw),
+            alive: Arc::new(()),
+        })
     }
 
     /// Weights of a folder: `config.json` and safetensors.
@@ -232,7 +238,12 @@ impl Model {
             struct_size: size_of::<sys::cadft_tensor>(),
             ..Default::default()
         };
-        let mut p = RawParameter { name: null(), value: empty, grad: empty, trainable: false };
+        let mut p = RawParameter {
+            name: null(),
+            value: empty,
+            grad: empty,
+            trainable: false,
+        };
         let mut trainable = 0;
         call(|e| unsafe {
             sys::cadft_model_parameter(
@@ -282,9 +293,7 @@ impl Model {
     /// Index of a parameter by name.
     pub fn find(&self, name: &str) -> Result<i64> {
         let (name, mut out) = (c_text("name", name)?, 0);
-        call(|e| unsafe {
-            sys::cadft_model_find(self.raw.as_ptr(), name.as_ptr(), &mut out, e)
-        })?;
+        call(|e| unsafe { sys::cadft_model_find(self.raw.as_ptr(), name.as_ptr(), &mut out, e) })?;
         Ok(out)
     }
 
@@ -324,9 +333,7 @@ impl Model {
             ..Default::default()
         };
         tokens.with(no_grad, |batch| {
-            call(|e| unsafe {
-                sys::cadft_model_forward(self.raw.as_ptr(), batch, &mut logits, e)
-            })
+            call(|e| unsafe { sys::cadft_model_forward(self.raw.as_ptr(), batch, &mut logits, e) })
         })?;
         Ok(logits)
     }
@@ -336,7 +343,10 @@ impl Model {
         let logits = self.run(tokens, false)?;
         // The model is borrowed with them: no call can take the memory away.
         let logits = unsafe { TensorMut::from_raw(&logits)? };
-        Ok(Forward { model: self, logits })
+        Ok(Forward {
+            model: self,
+            logits,
+        })
     }
 
     /// Logits alone.
@@ -398,8 +408,6 @@ impl Forward<'_> {
     }
 
     fn run(&self, grad: &TensorRef<'_>) -> Result<()> {
-        call(|e| unsafe {
-            sys::cadft_model_backward(self.model.raw.as_ptr(), &grad.view.raw(), e)
-        })
+        call(|e| unsafe { sys::cadft_model_backward(self.model.raw.as_ptr(), &grad.view.raw(), e) })
     }
 }

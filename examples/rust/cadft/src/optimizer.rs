@@ -124,7 +124,11 @@ impl Optimizer {
     pub fn new(context: &Context) -> Result<Self> {
         let mut raw = null_mut();
         call(|e| unsafe { sys::cadft_optimizer_create(context.raw.as_ptr(), &mut raw, e) })?;
-        Ok(Self { raw: created(raw), models: Vec::new(), arrays: Vec::new() })
+        Ok(Self {
+            raw: created(raw),
+            models: Vec::new(),
+            arrays: Vec::new(),
+        })
     }
 
     /// Adds the trainable parameters of a model, and keeps it alive. Returns how
@@ -208,9 +212,8 @@ impl Optimizer {
     /// Every model that the host still has must be among `models`: then nobody
     /// else looks at the weights, on any thread.
     pub(crate) fn check(&self, models: &[NonNull<sys::cadft_model>]) -> Result<()> {
-        let known = |(raw, alive): &(_, Weak<()>)| {
-            alive.strong_count() == 0 || models.contains(raw)
-        };
+        let known =
+            |(raw, alive): &(_, Weak<()>)| alive.strong_count() == 0 || models.contains(raw);
         if self.models.iter().all(known) {
             return Ok(());
         }
@@ -285,6 +288,8 @@ impl Drop for Optimizer {
 
 impl std::fmt::Debug for Optimizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Optimizer").field("raw", &self.raw).finish_non_exhaustive()
+        f.debug_struct("Optimizer")
+            .field("raw", &self.raw)
+            .finish_non_exhaustive()
     }
 }

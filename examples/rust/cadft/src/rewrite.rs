@@ -80,7 +80,12 @@ pub struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// An answer whose c is not known.
     pub fn new(tokens: &'a [i32], ended: bool) -> Self {
-        Self { tokens, ended, c_new: f64::NAN, c_old: f64::NAN }
+        Self {
+            tokens,
+            ended,
+            c_new: f64::NAN,
+            c_old: f64::NAN,
+        }
     }
 }
 

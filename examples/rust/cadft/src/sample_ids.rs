@@ -12,7 +12,10 @@ fn buffer(rows: Option<usize>) -> Result<Vec<i32>> {
             ids.resize(rows, 0);
             Ok(ids)
         }
-        _ => Err(Error::new(Status::NoMemory, format!("no memory for the ids of {rows:?} rows"))),
+        _ => Err(Error::new(
+            Status::NoMemory,
+            format!("no memory for the ids of {rows:?} rows"),
+        )),
     }
 }
 

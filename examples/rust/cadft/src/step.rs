@@ -112,7 +112,10 @@ pub enum Exchange {
 impl<'l, P> Step<'l, P> {
     pub(crate) fn begin(loss: &'l mut Loss, n_samples: i64) -> Result<Self> {
         loss.call(|loss, e| unsafe { sys::cadft_loss_begin(loss, n_samples, e) })?;
-        Ok(Self { guard: Guard { loss, ended: false }, phase: PhantomData })
+        Ok(Self {
+            guard: Guard { loss, ended: false },
+            phase: PhantomData,
+        })
     }
 
     /// This process's part of an array that is added up (or its maximum taken)
@@ -180,9 +183,9 @@ impl<'l, P> Step<'l, P> {
     ) -> Result<()> {
         let grad = grad.raw();
         targets.with(logits, |batch| {
-            self.guard.loss.call(|loss, e| unsafe {
-                sys::cadft_loss_grad(loss, micro.0, batch, &grad, e)
-            })
+            self.guard
+                .loss
+                .call(|loss, e| unsafe { sys::cadft_loss_grad(loss, micro.0, batch, &grad, e) })
         })
     }
 
@@ -234,7 +237,10 @@ impl<'l> Step<'l, Observing> {
     /// Turns what was observed into weights. A failure gives the step up.
     pub fn weigh(mut self) -> Result<Step<'l, Weighed>> {
         self.weights()?;
-        Ok(Step { guard: self.guard, phase: PhantomData })
+        Ok(Step {
+            guard: self.guard,
+            phase: PhantomData,
+        })
     }
 }
 

@@ -131,9 +131,9 @@ impl View {
             Some(strides) if span(shape, strides).map_or(true, |n| n > len) => wrong(format!(
                 "shape {shape:?} with strides {strides:?} reaches behind the {len} elements"
             )),
-            None if product(shape) != Some(len) => {
-                wrong(format!("shape {shape:?} of {len} elements, expected as many"))
-            }
+            None if product(shape) != Some(len) => wrong(format!(
+                "shape {shape:?} of {len} elements, expected as many"
+            )),
             _ => Ok(view),
         }
     }
@@ -150,7 +150,9 @@ impl View {
         };
         let dims = raw.ndim as usize;
         if dims > MAX_DIMS {
-            return wrong(format!("a tensor has {dims} dimensions, expected at most {MAX_DIMS}"));
+            return wrong(format!(
+                "a tensor has {dims} dimensions, expected at most {MAX_DIMS}"
+            ));
         }
         let copy = |from: *const i64| {
             let mut out = [0; MAX_DIMS];
@@ -199,7 +201,9 @@ impl View {
     }
 
     pub(crate) fn count(&self) -> i64 {
-        self.shape().iter().fold(1, |n, &size| n.saturating_mul(size))
+        self.shape()
+            .iter()
+            .fold(1, |n, &size| n.saturating_mul(size))
     }
 
     fn is_dense(&self) -> bool {
@@ -223,7 +227,10 @@ impl View {
             0 => Some((std::ptr::NonNull::dangling().as_ptr(), 0)),
             _ if self.data.is_null() => None,
             n => {
-                let first = self.data.cast::<u8>().wrapping_add(self.byte_offset as usize);
+                let first = self
+                    .data
+                    .cast::<u8>()
+                    .wrapping_add(self.byte_offset as usize);
                 Some((first.cast(), n as usize))
             }
         }
@@ -246,7 +253,9 @@ fn dims(name: &str, values: &[usize]) -> Result<[i64; MAX_DIMS]> {
 }
 
 fn product(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size))
+    shape
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size))
 }
 
 /// Elements from the first to behind the last.
@@ -254,9 +263,12 @@ fn span(shape: &[usize], strides: &[usize]) -> Option<usize> {
     if shape.contains(&0) {
         return Some(0);
     }
-    shape.iter().zip(strides).try_fold(1usize, |n, (&size, &stride)| {
-        n.checked_add((size - 1).checked_mul(stride)?)
-    })
+    shape
+        .iter()
+        .zip(strides)
+        .try_fold(1usize, |n, (&size, &stride)| {
+            n.checked_add((size - 1).checked_mul(stride)?)
+        })
 }
 
 /// A tensor to be read, on memory borrowed for `'a`.
@@ -295,7 +307,10 @@ unsafe impl Sync for TensorMut<'_> {}
 
 impl<'a> TensorRef<'a> {
     fn of(view: View) -> Self {
-        Self { view, memory: PhantomData }
+        Self {
+            view,
+            memory: PhantomData,
+        }
     }
 
     /// All of `data`, row-major. Fails with [`Status::Shape`] where shape and
@@ -305,11 +320,7 @@ impl<'a> TensorRef<'a> {
     }
 
     /// Element (i, j) is `data[i * strides[0] + j * strides[1]]`.
-    pub fn strided<T: Element>(
-        data: &'a [T],
-        shape: &[usize],
-        strides: &[usize],
-    ) -> Result<Self> {
+    pub fn strided<T: Element>(data: &'a [T], shape: &[usize], strides: &[usize]) -> Result<Self> {
         View::new(data.as_ptr() as *mut T, data.len(), shape, Some(strides)).map(Self::of)
     }
 
@@ -341,7 +352,10 @@ impl<'a> TensorRef<'a> {
 
 impl<'a> TensorMut<'a> {
     fn of(view: View) -> Self {
-        Self { view, memory: PhantomData }
+        Self {
+            view,
+            memory: PhantomData,
+        }
     }
 
     /// As [`TensorRef::new`].

@@ -18,7 +18,10 @@ struct Array {
 
 fn unhex(text: &str) -> Vec<u8> {
     let digit = |c: u8| (c as char).to_digit(16).expect("a hex digit") as u8;
-    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+        .collect()
 }
 
 impl Array {
@@ -34,12 +37,21 @@ impl Array {
             other => panic!("data type {other}"),
         };
         let dims: usize = words.next().unwrap().parse().unwrap();
-        let shape = (0..dims).map(|_| words.next().unwrap().parse().unwrap()).collect();
-        Self { dtype, shape, bytes: unhex(words.next().unwrap_or("")) }
+        let shape = (0..dims)
+            .map(|_| words.next().unwrap().parse().unwrap())
+            .collect();
+        Self {
+            dtype,
+            shape,
+            bytes: unhex(words.next().unwrap_or("")),
+        }
     }
 
     fn to<T, const N: usize>(&self, from: fn([u8; N]) -> T) -> Vec<T> {
-        self.bytes.chunks(N).map(|chunk| from(chunk.try_into().unwrap())).collect()
+        self.bytes
+            .chunks(N)
+            .map(|chunk| from(chunk.try_into().unwrap()))
+            .collect()
     }
 
     /// Calls `f` with a view of the numbers in their own type.
@@ -89,7 +101,11 @@ impl Part {
         self.with(|logits, targets| {
             let shape = &self.arrays["logits"].shape;
             let mut grad = vec![0f32; shape.iter().product()];
-            let result = f(logits, targets, &mut TensorMut::new(&mut grad, shape).unwrap());
+            let result = f(
+                logits,
+                targets,
+                &mut TensorMut::new(&mut grad, shape).unwrap(),
+            );
             (result, grad)
         })
     }
@@ -124,7 +140,11 @@ fn parse(text: &str) -> Vec<Case> {
         let kind = words.next().unwrap_or("");
         if kind == "case" {
             let name = words.next().unwrap().to_string();
-            cases.push(Case { name, options: Vec::new(), steps: Vec::new() });
+            cases.push(Case {
+                name,
+                options: Vec::new(),
+                steps: Vec::new(),
+            });
             continue;
         }
         let case = cases.last_mut().expect("a case first");
@@ -136,7 +156,10 @@ fn parse(text: &str) -> Vec<Case> {
         if kind == "step" {
             done = 0;
             let n_samples = words.next().unwrap().parse().unwrap();
-            case.steps.push(Golden { n_samples, ..Golden::default() });
+            case.steps.push(Golden {
+                n_samples,
+                ..Golden::default()
+            });
             continue;
         }
         let step = case.steps.last_mut().expect("a step first");
@@ -152,7 +175,11 @@ fn parse(text: &str) -> Vec<Case> {
             }
             // An array of coefficients, or the coefficients that came out.
             "k" if line.split_whitespace().count() > 2 => {
-                step.parts.last_mut().unwrap().arrays.insert(kind.into(), Array::read(words));
+                step.parts
+                    .last_mut()
+                    .unwrap()
+                    .arrays
+                    .insert(kind.into(), Array::read(words));
             }
             "grad" | "l" | "k" | "scale" => {
                 done += usize::from(kind == "grad");
@@ -160,7 +187,8 @@ fn parse(text: &str) -> Vec<Case> {
                 step.parts[done - 1].results.insert(kind.into(), bytes);
             }
             "c" | "w" | "loss" | "mean_w" => {
-                step.results.insert(kind.into(), unhex(words.next().unwrap_or("")));
+                step.results
+                    .insert(kind.into(), unhex(words.next().unwrap_or("")));
             }
             "status" => {
                 step.code = words.next().unwrap().parse().unwrap();
@@ -180,8 +208,11 @@ fn bytes32(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-const ROWS: [(&str, RowValue); 3] =
-    [("l", RowValue::Nll), ("k", RowValue::K), ("scale", RowValue::Scale)];
+const ROWS: [(&str, RowValue); 3] = [
+    ("l", RowValue::Nll),
+    ("k", RowValue::K),
+    ("scale", RowValue::Scale),
+];
 
 /// Compares what a step of either type shows before it ends.
 macro_rules! compare_part {
@@ -205,7 +236,10 @@ fn exact(loss: &mut Loss, step: &Golden, case: &str) -> Result<(f64, f64), Error
         result?;
         compare_part!(weighed, micro, part, grad, case);
     }
-    let (c, w) = (weighed.samples(SampleValue::C)?, weighed.samples(SampleValue::W)?);
+    let (c, w) = (
+        weighed.samples(SampleValue::C)?,
+        weighed.samples(SampleValue::W)?,
+    );
     compare_samples(step, &c, &w, case);
     let report = weighed.end()?;
     Ok((report.loss, report.mean_w))
@@ -229,7 +263,8 @@ fn one_pass(loss: &mut Loss, step: &Golden, case: &str) -> Result<(f64, f64), Er
 /// The simple call, where one micro-batch is all.
 fn in_one_call(loss: &mut Loss, step: &Golden, case: &str) -> Result<(f64, f64), Error> {
     let part = &step.parts[0];
-    let (report, grad) = part.with_grad(|z, targets, g| loss.compute(z, targets, step.n_samples, g));
+    let (report, grad) =
+        part.with_grad(|z, targets, g| loss.compute(z, targets, step.n_samples, g));
     let report = report?;
     part.expect("grad", &bytes32(&grad), case);
     for (name, what) in ROWS {
@@ -253,7 +288,11 @@ fn compare_end(step: &Golden, result: Result<(f64, f64), Error>, case: &str) {
         Ok((loss, mean_w)) => {
             assert_eq!(step.code, 0, "{case} succeeded, expected {}", step.message);
             for (name, value) in [("loss", loss), ("mean_w", mean_w)] {
-                assert_eq!(value.to_le_bytes().as_slice(), step.results[name], "{name} of {case}");
+                assert_eq!(
+                    value.to_le_bytes().as_slice(),
+                    step.results[name],
+                    "{name} of {case}"
+                );
             }
         }
         Err(error) => {
@@ -296,6 +335,9 @@ fn same_bits() {
             calls += 1;
         }
     }
-    println!("{} cases, {errors} with an error, {calls} through compute too", cases.len());
+    println!(
+        "{} cases, {errors} with an error, {calls} through compute too",
+        cases.len()
+    );
     assert!(cases.len() >= 400 && errors >= 40 && calls >= 100);
 }
