@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The context: backend, memory, threads and log of everything made from it.
 use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::CStr;
 use std::os::raw::{c_char, c_void};
 use std::ptr::{null, null_mut, NonNull};
 
-use crate::callback::{destroy, guard, quietly};
+use crate::callback::{destroy, guard, quietly, BoxError};
 use crate::error::{c_text, call, size_of, text};
 use crate::tensor::element_size;
 use crate::{sys, Element, Error, Result, Status, TensorMut, TensorRef};
@@ -72,7 +73,16 @@ impl Context {
 
     /// The sentence of the last call on a child of the context that failed.
     pub fn last_error(&self) -> Result<String> {
-        self.text(sys::CADFT_CONTEXT_LAST_ERROR)
+        // Asked for its length first, it could be another when it is read.
+        let mut text = [0; 256];
+        let key = sys::CADFT_CONTEXT_LAST_ERROR as i32;
+        call(|e| unsafe {
+            let (raw, out, n) = (self.raw.as_ptr(), text.as_mut_ptr(), text.len());
+            sys::cadft_context_get_str(raw, key, out, n, null_mut(), e)
+        })?;
+        Ok(unsafe { CStr::from_ptr(text.as_ptr()) }
+            .to_string_lossy()
+            .into_owned())
     }
 
     /// Copies a tensor, also of a device, into host memory, row-major.
@@ -139,7 +149,7 @@ pub unsafe trait Parallel: Send + Sync {
 
     /// Runs the tasks. Err fails the library's call with [`Status::Threads`],
     /// and so does a panic.
-    fn run(&self, n: i64, task: &(dyn Fn(i64, i32) + Sync)) -> std::result::Result<(), ()>;
+    fn run(&self, n: i64, task: &(dyn Fn(i64, i32) + Sync)) -> std::result::Result<(), BoxError>;
 }
 
 type Log = dyn Fn(Level, &str) + Send + Sync;
@@ -331,8 +341,7 @@ unsafe extern "C" fn parallel_for(
     };
     let task = Task { run, data };
     let result = guard("parallel", || {
-        let done = parallel.run(n, &|index, worker| task.run(index, worker));
-        done.map_err(|()| "not all tasks ran".into())
+        parallel.run(n, &|index, worker| task.run(index, worker))
     });
     i32::from(result.is_err())
 }

@@ -137,10 +137,7 @@ pub(crate) fn fill<T: Copy + Default>(
     f: impl Fn(*mut T, usize, *mut usize, *mut sys::cadft_error) -> i32,
 ) -> Result<Vec<T>> {
     let mut needed = 0;
-    match call(|e| f(std::ptr::null_mut(), 0, &mut needed, e)) {
-        Err(e) if e.status != Status::Space => return Err(e),
-        _ => {}
-    }
+    call(|e| f(std::ptr::null_mut(), 0, &mut needed, e))?;
     let mut out = vec![T::default(); needed];
     call(|e| f(out.as_mut_ptr(), out.len(), &mut needed, e))?;
     out.truncate(needed);

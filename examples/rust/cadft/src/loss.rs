@@ -9,7 +9,7 @@ use crate::context::created;
 use crate::error::{call, fill, size_of};
 use crate::knobs::{knob_calls, Knobs};
 use crate::step::{Observing, OnePass, Step};
-use crate::tensor::{pointer, raw_option, View};
+use crate::tensor::{count, pointer, raw_option, View};
 use crate::{sys, Context, Error, Result, Status, TensorMut, TensorRef};
 
 static KNOBS: Knobs<sys::cadft_loss> = Knobs {
@@ -450,7 +450,7 @@ impl Loss {
 /// C gets no length of it.
 fn check_row_scale(logits: &View, scale: &mut [f32]) -> Result<*mut f32> {
     let shape = logits.shape();
-    let rows: i64 = shape[..shape.len() - 1].iter().product();
+    let rows = count(&shape[..shape.len() - 1]);
     if scale.len() as i64 == rows {
         return Ok(scale.as_mut_ptr());
     }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sample ids of the rows from the layouts that hosts have. Errors:
-//! [`Status::Arg`](crate::Status::Arg), `Shape`, `Dtype`, `Device`, `Sample`.
+//! [`Status::Arg`], `Shape`, `Dtype`, `Device`, `Sample`.
 use crate::error::{call, length};
 use crate::tensor::{pointer, raw_option};
 use crate::{sys, Error, Result, Status, TensorRef};
 
+/// `vec![0; rows]` would end the process where there is no memory.
+#[allow(clippy::slow_vector_initialization)]
 fn buffer(rows: Option<usize>) -> Result<Vec<i32>> {
     let mut ids = Vec::new();
     match rows.map(|rows| (rows, ids.try_reserve_exact(rows))) {

@@ -201,9 +201,7 @@ impl View {
     }
 
     pub(crate) fn count(&self) -> i64 {
-        self.shape()
-            .iter()
-            .fold(1, |n, &size| n.saturating_mul(size))
+        count(self.shape())
     }
 
     fn is_dense(&self) -> bool {
@@ -211,7 +209,7 @@ impl View {
         self.strides.map_or(true, |strides| {
             (0..self.dims).rev().all(|d| {
                 let fits = self.shape[d] == 1 || strides[d] == expected;
-                expected *= self.shape[d];
+                expected = i64::saturating_mul(expected, self.shape[d]);
                 fits
             })
         })
@@ -250,6 +248,11 @@ fn dims(name: &str, values: &[usize]) -> Result<[i64; MAX_DIMS]> {
         *out = length(value);
     }
     Ok(out)
+}
+
+/// Elements of a shape that may be another's.
+pub(crate) fn count(shape: &[i64]) -> i64 {
+    shape.iter().fold(1, |n, &size| n.saturating_mul(size))
 }
 
 fn product(shape: &[usize]) -> Option<usize> {

@@ -5,8 +5,8 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use cadft::{
-    sample_ids, Checkpoint, Context, Level, Loss, Model, Optimizer, Parallel, Rewriter, Status,
-    Targets, TensorMut, TensorRef, Tokens, BF16, F16,
+    sample_ids, BoxError, Checkpoint, Context, Level, Loss, Model, Optimizer, Parallel, Rewriter,
+    Status, Targets, TensorMut, TensorRef, Tokens, BF16, F16,
 };
 use support::{assert_all_back, small_model, targets, Counting, Seen, Z};
 
@@ -322,7 +322,7 @@ unsafe impl Parallel for Scoped {
         3
     }
 
-    fn run(&self, n: i64, task: &(dyn Fn(i64, i32) + Sync)) -> Result<(), ()> {
+    fn run(&self, n: i64, task: &(dyn Fn(i64, i32) + Sync)) -> Result<(), BoxError> {
         std::thread::scope(|scope| {
             for worker in 0..3 {
                 scope.spawn(move || (worker..n).step_by(3).for_each(|i| task(i, worker as i32)));
@@ -339,7 +339,7 @@ unsafe impl Parallel for Lazy {
         2
     }
 
-    fn run(&self, _: i64, _: &(dyn Fn(i64, i32) + Sync)) -> Result<(), ()> {
+    fn run(&self, _: i64, _: &(dyn Fn(i64, i32) + Sync)) -> Result<(), BoxError> {
         panic!("no threads today")
     }
 }
