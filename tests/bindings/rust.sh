@@ -9,6 +9,7 @@ CARGO_TARGET_DIR=$PWD/target CARGO_HOME=$PWD/cargo CARGO_NET_OFFLINE=true
 CARGO_INCREMENTAL=0 HOME=$PWD RUSTFLAGS='-D warnings' RUSTDOCFLAGS='-D warnings'
 export CARGO_TARGET_DIR CARGO_HOME CARGO_NET_OFFLINE CARGO_INCREMENTAL HOME
 export RUSTFLAGS RUSTDOCFLAGS
+unset CADFT_LIB_DIR CADFT_INCLUDE_DIR CADFT_STATIC
 crates="--offline --locked --manifest-path $SOURCE/examples/rust/Cargo.toml"
 
 # does_without TOOL WHAT: left out where TOOL is missing, but not in CI.

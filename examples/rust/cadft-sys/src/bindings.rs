@@ -1138,6 +1138,14 @@ extern "C" {
         error: *mut cadft_error,
     ) -> i32;
 }
+extern "C" {
+    pub fn cadft_loss_key_at(
+        index: i32,
+        name: *mut *const ::std::os::raw::c_char,
+        key: *mut i32,
+        error: *mut cadft_error,
+    ) -> i32;
+}
 pub type cadft_coefficient_fn = ::std::option::Option<
     unsafe extern "C" fn(
         user: *mut ::std::os::raw::c_void,
@@ -1997,6 +2005,14 @@ extern "C" {
     ) -> i32;
 }
 extern "C" {
+    pub fn cadft_model_key_at(
+        index: i32,
+        name: *mut *const ::std::os::raw::c_char,
+        key: *mut i32,
+        error: *mut cadft_error,
+    ) -> i32;
+}
+extern "C" {
     pub fn cadft_model_load(
         model: *mut cadft_model,
         folder: *const ::std::os::raw::c_char,
@@ -2765,6 +2781,14 @@ extern "C" {
     ) -> i32;
 }
 extern "C" {
+    pub fn cadft_optimizer_key_at(
+        index: i32,
+        name: *mut *const ::std::os::raw::c_char,
+        key: *mut i32,
+        error: *mut cadft_error,
+    ) -> i32;
+}
+extern "C" {
     pub fn cadft_optimizer_add(
         optimizer: *mut cadft_optimizer,
         name: *const ::std::os::raw::c_char,
@@ -3082,6 +3106,14 @@ extern "C" {
 extern "C" {
     pub fn cadft_rewrite_key(
         name: *const ::std::os::raw::c_char,
+        key: *mut i32,
+        error: *mut cadft_error,
+    ) -> i32;
+}
+extern "C" {
+    pub fn cadft_rewrite_key_at(
+        index: i32,
+        name: *mut *const ::std::os::raw::c_char,
         key: *mut i32,
         error: *mut cadft_error,
     ) -> i32;

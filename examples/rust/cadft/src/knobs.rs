@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Knobs by name, alike for all handles.
+use std::ffi::CStr;
 use std::os::raw::c_char;
+use std::ptr::{null, null_mut};
 
 use crate::error::{c_text, call, text};
 use crate::{sys, Result};
@@ -51,6 +53,7 @@ type Error = *mut sys::cadft_error;
 /// A noun's calls. A model has no number knobs.
 pub(crate) struct Knobs<H> {
     pub key: unsafe extern "C" fn(*const c_char, *mut i32, Error) -> i32,
+    pub key_at: unsafe extern "C" fn(i32, *mut *const c_char, *mut i32, Error) -> i32,
     pub bounds: unsafe extern "C" fn(i32, *mut i32, *mut f64, *mut f64, *mut f64, Error) -> i32,
     pub set_i64: unsafe extern "C" fn(*mut H, i32, i64, Error) -> i32,
     pub set_f64: Option<unsafe extern "C" fn(*mut H, i32, f64, Error) -> i32>,
@@ -66,6 +69,17 @@ impl<H> Knobs<H> {
         let (name, mut key) = (c_text("name", name)?, 0);
         call(|e| unsafe { (self.key)(name.as_ptr(), &mut key, e) })?;
         Ok(key)
+    }
+
+    /// All names, until there is none.
+    pub fn names(&self) -> Vec<&'static str> {
+        let name = |index| {
+            let mut name = null();
+            call(|e| unsafe { (self.key_at)(index, &mut name, null_mut(), e) }).ok()?;
+            // It lives as long as the library.
+            unsafe { CStr::from_ptr(name) }.to_str().ok()
+        };
+        (0..).map_while(name).collect()
     }
 
     pub fn bounds(&self, name: &str) -> Result<Bounds> {
@@ -161,6 +175,11 @@ macro_rules! knob_calls {
             /// A number knob.
             pub fn get_f64(&self, name: &str) -> $crate::Result<f64> {
                 KNOBS.get_f64(self.raw.as_ptr(), name)
+            }
+
+            /// The names of all knobs.
+            pub fn knobs() -> Vec<&'static str> {
+                KNOBS.names()
             }
 
             /// Type, bounds and default of a knob.

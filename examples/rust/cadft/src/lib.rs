@@ -38,7 +38,8 @@
 //!
 //! Every handle has `set`, `get`, `get_i64`, `get_f64` and `bounds` with a
 //! knob's name, the lower-case end of the C constant: `CADFT_LOSS_Z_LOSS` is
-//! `"z_loss"`. The C headers list them with bounds and defaults.
+//! `"z_loss"`; `knobs` has all names. The C headers list them with bounds and
+//! defaults.
 //!
 //! # Errors and panics
 //!

@@ -14,6 +14,7 @@ use crate::{sys, Context, Error, Result, Status, TensorMut, TensorRef};
 
 static KNOBS: Knobs<sys::cadft_loss> = Knobs {
     key: sys::cadft_loss_key,
+    key_at: sys::cadft_loss_key_at,
     bounds: sys::cadft_loss_bounds,
     set_i64: sys::cadft_loss_set_i64,
     set_f64: Some(sys::cadft_loss_set_f64),

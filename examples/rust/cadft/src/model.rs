@@ -14,6 +14,7 @@ use crate::{sys, Context, Result, TensorMut, TensorRef};
 
 static KNOBS: Knobs<sys::cadft_model> = Knobs {
     key: sys::cadft_model_key,
+    key_at: sys::cadft_model_key_at,
     bounds: sys::cadft_model_bounds,
     set_i64: sys::cadft_model_set_i64,
     set_f64: None,

@@ -12,6 +12,7 @@ use crate::{sys, Context, Element, Error, Model, Result, Status, TensorMut, Tens
 
 static KNOBS: Knobs<sys::cadft_optimizer> = Knobs {
     key: sys::cadft_optimizer_key,
+    key_at: sys::cadft_optimizer_key_at,
     bounds: sys::cadft_optimizer_bounds,
     set_i64: sys::cadft_optimizer_set_i64,
     set_f64: Some(sys::cadft_optimizer_set_f64),

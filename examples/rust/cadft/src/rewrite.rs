@@ -9,6 +9,7 @@ use crate::{sys, Context, Error, Result, Status};
 
 static KNOBS: Knobs<sys::cadft_rewrite> = Knobs {
     key: sys::cadft_rewrite_key,
+    key_at: sys::cadft_rewrite_key_at,
     bounds: sys::cadft_rewrite_bounds,
     set_i64: sys::cadft_rewrite_set_i64,
     set_f64: Some(sys::cadft_rewrite_set_f64),

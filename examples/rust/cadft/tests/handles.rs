@@ -148,6 +148,17 @@ fn knobs_take_every_kind() {
 }
 
 #[test]
+fn knobs_are_listed() {
+    let loss = Loss::new(&context()).unwrap();
+    assert!(Loss::knobs().contains(&"z_loss"));
+    for name in Loss::knobs() {
+        loss.get(name).unwrap();
+    }
+    let lists = [Model::knobs(), Optimizer::knobs(), Rewriter::knobs()];
+    assert!(lists.iter().all(|names| names.len() >= 2));
+}
+
+#[test]
 fn sample_ids_of_layouts() {
     let lengths = [3i64, 1];
     let ids = sample_ids::padded(2, 3, Some(TensorRef::from(&lengths)), 5).unwrap();
