@@ -73,6 +73,8 @@ if [ $bindings = yes ]; then
     want cmake test -x /usr/bin/cmake
     want make command -v make
     want 'rustc cargo' test -x /usr/bin/cargo
+    want rust-clippy test -x /usr/bin/cargo-clippy
+    want 'bindgen libclang1-14 libclang-common-14-dev' test -x /usr/bin/bindgen
     want golang-go test -x /usr/bin/go
     want openjdk-17-jdk-headless command -v javac
     want libjna-java test -f /usr/share/java/jna.jar
