@@ -151,6 +151,8 @@ class call
     call() noexcept
     {
         error_.struct_size = sizeof error_;
+        error_.code = CADFT_OK;
+        error_.message[0] = '\0'; /* the rest of it is not read */
     }
     call(const call &) = delete;
     call &operator=(const call &) = delete;
@@ -188,6 +190,7 @@ class call
     static inline thread_local call *current = nullptr;
     call *outer_ = std::exchange(current, this);
     std::exception_ptr thrown_;
+    cadft_error error_;
 #else
     result<void> finish(std::int32_t status) noexcept
     {
@@ -201,8 +204,8 @@ class call
     }
 
   private:
+    cadft_error error_ = {}; /* is returned */
 #endif
-    cadft_error error_ = {};
 };
 
 /* f(args..., &error), a function of C. */

@@ -34,8 +34,7 @@ template <class T> class span;
 
 namespace detail
 {
-/* Ranges that do not own their elements: one that is a temporary may be kept.
- */
+/* Ranges that do not own their elements: a temporary one may be kept. */
 template <class R> struct is_view : std::false_type {
 };
 template <class T> struct is_view<span<T>> : std::true_type {
@@ -58,8 +57,8 @@ using enable_range =
                      std::is_convertible_v<element<R> (*)[], T (*)[]>>;
 } // namespace detail
 
-/** [size] elements of the caller's, like std::span of C++20, which converts to
- *  it; so do vectors, std::array and C arrays, unless they are temporaries. */
+/** [size] elements of the caller's. Vectors, std::array and C arrays convert to
+ *  it, unless they are temporaries, and std::span of C++20 both ways. */
 template <class T> class span
 {
   public:
