@@ -3,7 +3,7 @@
 # shellcheck shell=sh disable=SC2086 # lists of words
 need g++ pkg-config nm
 here=$SOURCE/examples/cpp
-flags="-O1 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+flags="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 $(pkg-config --cflags cadft)"
 libs=$(pkg-config --libs cadft)
 
@@ -62,10 +62,10 @@ tests() {
         "$here/tests/returning.cpp"
     ./returning
 }
-tests g++ -std=c++17 -g -fsanitize=address,undefined \
+tests g++ -std=c++17 -O1 -g -fsanitize=address,undefined \
     -fno-sanitize-recover=undefined
 if command -v clang++ >/dev/null; then
-    tests clang++ -std=c++2b
+    tests clang++ -std=c++2b -O1
 else
-    tests g++ -std=c++2b
+    tests g++ -std=c++2b -O1
 fi

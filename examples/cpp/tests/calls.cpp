@@ -210,6 +210,9 @@ void test_knobs()
     CHECK(cadft::loss::key("beta") == CADFT_LOSS_BETA);
     const auto b = cadft::loss::bounds("running_decay");
     CHECK(b.type == 1 && b.smallest == 0 && b.largest < 1 && b.standard == 0.9);
+    const auto all = cadft::loss::knobs();
+    CHECK(all.size() == 21 && all[2].key == CADFT_LOSS_BETA);
+    CHECK(all[2].name == name && cadft::model::knobs().size() == 2);
     cadft::model model(ctx);
     model.set("checkpointing", 1);
     model.set("weight_dtype", "bfloat16");

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "cadft/cpp/call.hpp"
 
@@ -88,6 +89,12 @@ class knob
     const char *name_ = nullptr;
 };
 
+/** A knob of a list. The name lives as long as the library. */
+struct named_knob {
+    const char *name;
+    std::int32_t key;
+};
+
 /** As cadft_loss_bounds sets them; type 0 i64, 1 f64. */
 struct bounds {
     std::int32_t type;
@@ -150,6 +157,19 @@ template <class Api> class with_knobs : public handle<Api>
     static outcome<std::int32_t> key(const std::string &name)
     {
         return ask<std::int32_t>(Api::key, name.c_str());
+    }
+    /** All knobs, as cadft_loss_key_at lists them. */
+    static outcome<std::vector<named_knob>> knobs()
+    {
+        using knobs = std::vector<named_knob>;
+        return give<knobs>([&](knobs &out, cadft_error *) {
+            named_knob next = {};
+            for (std::int32_t i = 0;
+                 Api::key_at(i, &next.name, &next.key, nullptr) == CADFT_OK;
+                 i++)
+                out.push_back(next);
+            return CADFT_OK;
+        });
     }
 
   private:

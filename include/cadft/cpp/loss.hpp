@@ -55,6 +55,7 @@ struct loss_api {
     static constexpr auto get_str = cadft_loss_get_str;
     static constexpr auto bounds = cadft_loss_bounds;
     static constexpr auto key = cadft_loss_key;
+    static constexpr auto key_at = cadft_loss_key_at;
 };
 
 template <class F>

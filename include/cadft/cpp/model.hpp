@@ -111,6 +111,7 @@ struct model_api {
     static constexpr auto get_str = cadft_model_get_str;
     static constexpr auto bounds = cadft_model_bounds;
     static constexpr auto key = cadft_model_key;
+    static constexpr auto key_at = cadft_model_key_at;
 };
 
 struct no_callback {

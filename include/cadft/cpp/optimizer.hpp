@@ -28,6 +28,7 @@ struct optimizer_api {
     static constexpr auto get_str = cadft_optimizer_get_str;
     static constexpr auto bounds = cadft_optimizer_bounds;
     static constexpr auto key = cadft_optimizer_key;
+    static constexpr auto key_at = cadft_optimizer_key_at;
 };
 } // namespace border
 

@@ -37,6 +37,7 @@ struct rewrite_api {
     static constexpr auto get_str = cadft_rewrite_get_str;
     static constexpr auto bounds = cadft_rewrite_bounds;
     static constexpr auto key = cadft_rewrite_key;
+    static constexpr auto key_at = cadft_rewrite_key_at;
 };
 } // namespace border
 
