@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Each public header alone, as C11, C17 and C++17, with every compiler found, without
-a warning; and the frozen layouts again under -fshort-enums.
+"""Each public header alone, as C11, C17 and C++17 (those of C++ as C++17, 20 and 23,
+with exceptions and without), with every compiler found, without a warning; and the
+frozen layouts again under -fshort-enums.
 
     check_headers.py INCLUDE_DIR FROZEN..."""
 import itertools
@@ -14,6 +15,7 @@ WARN = ["-Wall", "-Wextra", "-Wpedantic", "-Wundef", "-Wshadow", "-Werror",
         "-fsyntax-only"]
 C_WARN = ["-Wc++-compat", "-Wstrict-prototypes"]
 CXX_WARN = ["-Wzero-as-null-pointer-constant"]
+HPP_WARN = [*CXX_WARN, "-Wconversion"]
 
 
 def variants():
@@ -22,6 +24,13 @@ def variants():
             yield [compiler, "-x", "c", f"-std={std}", *WARN, *C_WARN]
     for compiler in filter(shutil.which, ("g++", "clang++")):
         yield [compiler, "-x", "c++", "-std=c++17", *WARN, *CXX_WARN]
+
+
+def cxx_variants():
+    for compiler in filter(shutil.which, ("g++", "clang++")):
+        for std in ("c++17", "c++20", "c++2b"):
+            for without in ([], ["-fno-exceptions", "-fno-rtti"]):
+                yield [compiler, "-x", "c++", f"-std={std}", *WARN, *HPP_WARN, *without]
 
 
 def compiles(command, text):
@@ -33,7 +42,9 @@ def compiles(command, text):
 
 
 def main(include, *frozen):
-    names = sorted(path.name for path in (pathlib.Path(include) / "cadft").glob("*.h"))
+    folder = pathlib.Path(include) / "cadft"
+    names = sorted(path.name for path in folder.glob("*.h"))
+    hpp_names = sorted(path.relative_to(folder) for path in folder.rglob("*.hpp"))
     count = failed = 0
     for command, name, enums in itertools.product(variants(), names,
                                                   ([], ["-fshort-enums"])):
@@ -41,13 +52,19 @@ def main(include, *frozen):
         text = f'#include "cadft/{name}"\n' * 2
         count += 1
         failed += not compiles([*command, *enums, f"-I{include}", "-"], text)
+    for command, name in itertools.product(cxx_variants(), hpp_names):
+        # cadft.hpp has all; the others once for each compiler
+        if name.name == "cadft.hpp" or "-std=c++17" in command and command[-1] != "-fno-rtti":
+            count += 1
+            failed += not compiles([*command, f"-I{include}", "-"],
+                                   f'#include "cadft/{name}"\n' * 2)
     for command, path in itertools.product(variants(), frozen):
         if "c" in command:
             count += 1
             failed += not compiles([*command, "-fshort-enums", f"-I{include}", path], None)
     compilers = sorted({command[0] for command in variants()})
     print(f"{count} compilations with {', '.join(compilers)}, {failed} failed")
-    return 1 if failed or not names or not compilers else 0
+    return 1 if failed or not names or not hpp_names or not compilers else 0
 
 
 if __name__ == "__main__":

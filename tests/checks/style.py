@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 FILE_LINES, C_COLUMNS = 600, 80
-CODE = {".c", ".h", ".cpp", ".py", ".sh"}
+CODE = {".c", ".h", ".cpp", ".hpp", ".py", ".sh"}
 # Written in pieces, or this file would find itself.
 MACHINE = re.compile("/(?:" + "|".join(("home", "Users", "root", "work")) + r")/\w")
 MEMORY = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|aligned_alloc|posix_memalign"
@@ -55,7 +55,7 @@ def check_text(name, lines):
             yield number, "tab"
         if line != line.rstrip():
             yield number, "blank at the end of the line"
-        if name.endswith((".c", ".h")) and len(line) > C_COLUMNS:
+        if name.endswith((".c", ".h", ".hpp")) and len(line) > C_COLUMNS:
             yield number, f"{len(line)} columns, at most {C_COLUMNS}"
 
 

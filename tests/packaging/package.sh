@@ -20,8 +20,8 @@ prefix=$work/root$(sed -n 's/^prefix=//p' "$pc")
 library=$(dirname -- "$(dirname -- "$work/$pc")")
 export PKG_CONFIG_PATH="$library/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$work/root"
 
-installed=$(cd "$prefix/include/cadft" && echo *.h)
-committed=$(cd "$source/include/cadft" && echo *.h)
+installed=$(cd "$prefix/include/cadft" && echo *.h *.hpp */*)
+committed=$(cd "$source/include/cadft" && echo *.h *.hpp */*)
 [ "$installed" = "$committed" ] || {
     echo "headers installed: $installed; in the tree: $committed" >&2
     exit 1
