@@ -160,8 +160,9 @@ sanitizers() {
     build_options="$plain_options -Db_sanitize=address,undefined"
     stage address
     build_options="$plain_options -Db_sanitize=thread"
-    # The example's own loops take minutes here, and are not the library.
-    test_options="$test_options --no-suite examples"
+    # The example's own loops take minutes here, and are not the library; what
+    # runs in one thread was checked above.
+    test_options="$test_options --no-suite examples --no-suite single"
     # gcc 12's runtime gives up on kernels that randomise addresses more.
     ! setarch -R true 2>/dev/null || wrap='setarch -R'
     stage thread

@@ -29,8 +29,8 @@
  *                        &err);                 // gradient over the logits
  *
  * With gradient accumulation or several processes the same is done in
- * phases: loss.h. doc/embedding.md shows both with packing, accumulation and
- * parallelism.
+ * phases: loss.h. doc/embedding.md shows both with packing and accumulation,
+ * doc/parallel.md several processes.
  *
  * It can also run the transformer between tokens and logits, forward and
  * backward, from a folder of Hugging Face, and change its weights by the

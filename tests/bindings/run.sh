@@ -19,40 +19,17 @@ SOURCE=$(cd -- "$1" && pwd) build=$(cd -- "$2" && pwd) golden=$3 language=$4
 here=$SOURCE/tests/bindings root=$build/bindings/$language
 PATH=/usr/bin:/bin:$PATH
 CC=${CC:-cc} CXX=${CXX:-c++}
-
-lacks() {
-    echo "$language: $1 is missing" >&2
-    [ "${CADFT_BINDINGS:-}" = required ] && exit 1
-    exit 77
-}
-
-# need COMMAND...: programs on PATH
-need() {
-    for tool; do
-        command -v "$tool" >/dev/null || lacks "$tool"
-    done
-}
-
-# need_file FILE...
-need_file() {
-    for file; do
-        [ -e "$file" ] || lacks "$file"
-    done
-}
+CADFT_TEST=$language
+# shellcheck source=tests/installed.sh
+. "$SOURCE/tests/installed.sh"
 
 rm -rf -- "$root"
 mkdir -p -- "$root/work"
-meson install -C "$build" --no-rebuild --destdir "$root/root" \
-    >"$root/install.log"
-pc=$(find "$root/root" -name cadft.pc)
-PREFIX=$root/root$(sed -n 's/^prefix=//p' "$pc")
-LIBRARY=$(dirname -- "$(dirname -- "$pc")")
+install_into "$root/root" "$build"
 "$golden" "$SOURCE"/tests/golden/*.json >"$root/golden.txt"
 GOLDEN_TEXT=$root/golden.txt
-PKG_CONFIG_PATH=$LIBRARY/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root/root
 LD_LIBRARY_PATH=$LIBRARY${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-export SOURCE PREFIX LIBRARY GOLDEN_TEXT CC CXX PATH
-export PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR LD_LIBRARY_PATH
+export SOURCE GOLDEN_TEXT CC CXX PATH LD_LIBRARY_PATH
 cd -- "$root/work"
 # shellcheck source=/dev/null
 . "$here/$language.sh"
