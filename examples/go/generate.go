@@ -72,7 +72,7 @@ func (m *Model) Generate(g Prompts) ([][]int32, error) {
 	drawn, counts := make([]int32, n*columns), make([]int64, n)
 	desc := C.gocadft_generate{tokens: g.Tokens.view, cu_seqlens: g.CuSeqlens.view, lengths: g.Lengths.view,
 		max_new_tokens: C.int64_t(g.MaxNewTokens), n_stop_tokens: C.int64_t(len(g.StopTokens)), step: C.int64_t(g.Step),
-		temperature: C.double(g.Temperature), top_p: C.double(g.TopP), seed: C.uint64_t(g.Seed)}
+		temperature: C.double(g.Temperature), top_p: C.double(g.TopP), seed: C.uint64_t(g.Seed), n_prompts: C.int64_t(n)}
 	err := m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
 		user := C.uintptr_t(0)
 		if g.OnToken != nil {

@@ -201,7 +201,7 @@ int32_t gocadft_model_parameter(cadft_model *model,
 
 typedef struct gocadft_generate {
     gocadft_view tokens, cu_seqlens, lengths;
-    int64_t max_new_tokens, n_stop_tokens, step;
+    int64_t max_new_tokens, n_stop_tokens, step, n_prompts;
     double temperature, top_p;
     uint64_t seed;
 } gocadft_generate;

@@ -111,7 +111,8 @@ int32_t gocadft_model_generate(cadft_model *model,
                              .keys = keys,
                              .step = desc->step,
                              .on_token = on_token ? on_token_drawn : NULL,
-                             .user = (void *)on_token};
+                             .user = (void *)on_token,
+                             .n_prompts = desc->n_prompts};
     int32_t status = CADFT_OK;
     gocadft_tensor(&desc->tokens, tokens, &t[0], &d.tokens, &status, e);
     gocadft_tensor(&desc->cu_seqlens, cu_seqlens, &t[1], &d.cu_seqlens, &status,

@@ -359,6 +359,7 @@ function Model:generate(options)
     raw.max_new_tokens, raw.temperature, raw.top_p = most, o.temperature or 0, o.top_p or 0
     raw.stop_tokens, raw.n_stop_tokens = stop, ffi.sizeof(stop) / 4
     raw.seed, raw.keys, raw.step = o.seed or 0, keys, o.step or 0
+    raw.n_prompts = math.max(0, n)
     local made = o.on_token and core.callback("cadft_token_fn", self.hold, -1,
         function(_, prompt, position, token, logprob)
             return o.on_token(tonumber(prompt), tonumber(position), token, logprob) and 1 or 0

@@ -183,8 +183,10 @@ CADFT_MODEL_ELEMENTS = 101, CADFT_MODEL_VOCAB = 102, CADFT_MODEL_HIDDEN = 103, C
 CADFT_MODEL_INTERMEDIATE = 108, CADFT_MODEL_POSITIONS = 109, CADFT_MODEL_WEIGHT_BYTES = 110,
 CADFT_MODEL_GRAD_BYTES = 111, CADFT_MODEL_ARENA_BYTES = 112 };
 int32_t cadft_model_set_i64(cadft_model *model, int32_t key, int64_t value, cadft_error *error);
+int32_t cadft_model_set_f64(cadft_model *model, int32_t key, double value, cadft_error *error);
 int32_t cadft_model_set_str(cadft_model *model, int32_t key, const char *value, cadft_error *error);
 int32_t cadft_model_get_i64(cadft_model *model, int32_t key, int64_t *out, cadft_error *error);
+int32_t cadft_model_get_f64(cadft_model *model, int32_t key, double *out, cadft_error *error);
 int32_t cadft_model_get_str(cadft_model *model, int32_t key, char *buffer, size_t capacity, size_t
 *needed, cadft_error *error);
 int32_t cadft_model_bounds(int32_t key, int32_t *type, double *smallest, double *largest, double
@@ -240,6 +242,7 @@ const int64_t *keys;
 int64_t step;
 cadft_token_fn on_token;
 void *user;
+int64_t n_prompts;
 } cadft_generate_desc;
 int32_t cadft_model_generate(cadft_model *model, const cadft_generate_desc *desc, int32_t *tokens,
 int64_t *lengths, cadft_error *error);

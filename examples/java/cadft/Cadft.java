@@ -216,7 +216,8 @@ public final class Cadft {
     }
 
     @FieldOrder({"reserved", "tokens", "cu_seqlens", "lengths", "max_new_tokens", "temperature",
-            "top_p", "stop_tokens", "n_stop_tokens", "seed", "keys", "step", "on_token", "user"})
+            "top_p", "stop_tokens", "n_stop_tokens", "seed", "keys", "step", "on_token", "user",
+            "n_prompts"})
     public static class cadft_generate_desc extends Struct {
         public int reserved;
         public Pointer tokens, cu_seqlens, lengths;
@@ -228,6 +229,7 @@ public final class Cadft {
         public long step;
         public TokenFn on_token;
         public Pointer user;
+        public long n_prompts;
     }
 
     @FieldOrder({"skipped", "step", "lr", "grad_norm", "clip", "skipped_total"})
@@ -348,7 +350,11 @@ public final class Cadft {
             cadft_error error);
     public static native int cadft_model_set_str(Pointer model, int key, String value,
             cadft_error error);
+    public static native int cadft_model_set_f64(Pointer model, int key, double value,
+            cadft_error error);
     public static native int cadft_model_get_i64(Pointer model, int key, long[] out,
+            cadft_error error);
+    public static native int cadft_model_get_f64(Pointer model, int key, double[] out,
             cadft_error error);
     public static native int cadft_model_get_str(Pointer model, int key, byte[] buffer,
             long capacity, long[] needed, cadft_error error);

@@ -196,6 +196,7 @@ public final class Model extends Noun {
             raw.keys = keys == null ? null : keys.data();
             raw.step = wanted.step;
             raw.on_token = listener;
+            raw.n_prompts = n;
             return Cadft.cadft_model_generate(self, raw, tokens, lengths, error);
         }, prompts, stop, keys, listener);
         int[][] out = new int[n][];

@@ -214,7 +214,8 @@ class Model(Knobs):
         fields = {"struct_size": ffi.sizeof("cadft_generate_desc"), "tokens": pointer(prompts),
                   "cu_seqlens": cu_at, "lengths": tails_at, "max_new_tokens": max_new_tokens,
                   "temperature": temperature, "top_p": top_p, "n_stop_tokens": len(stops),
-                  "stop_tokens": ffi.cast("int32_t *", stops_at), "seed": seed, "step": step}
+                  "stop_tokens": ffi.cast("int32_t *", stops_at), "seed": seed, "step": step,
+                  "n_prompts": max(n, 0)}
         if keys is not None:
             keys = array("q", keys)
             keys_, keys_at = memory(keys, "int64", n, "keys", False)

@@ -78,6 +78,7 @@ struct generate_desc {
         out.seed = seed;
         out.keys = keys.data();
         out.step = step;
+        out.n_prompts = prompts();
         return out;
     }
     /** How many prompts that makes. */

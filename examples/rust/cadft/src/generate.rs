@@ -117,6 +117,7 @@ impl Model {
             step: sampling.step,
             on_token: listener.as_ref().map(|_| on_token as _),
             user: listener.map_or(std::ptr::null_mut(), |l| (l as *mut Listener<'_>).cast()),
+            n_prompts: length(count),
             ..Default::default()
         };
         call(|e| unsafe {
