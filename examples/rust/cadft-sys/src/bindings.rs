@@ -1843,6 +1843,13 @@ extern "C" {
     ) -> i32;
 }
 extern "C" {
+    pub fn cadft_loss_get_report(
+        loss: *mut cadft_loss,
+        report: *mut cadft_loss_report,
+        error: *mut cadft_error,
+    ) -> i32;
+}
+extern "C" {
     pub fn cadft_loss_cancel(loss: *mut cadft_loss);
 }
 pub const CADFT_EXCHANGE_ROW_MAX: _bindgen_ty_11 = 1;
@@ -1878,6 +1885,7 @@ pub const CADFT_ROWS_P: _bindgen_ty_12 = 2;
 pub const CADFT_ROWS_ENTROPY: _bindgen_ty_12 = 3;
 pub const CADFT_ROWS_K: _bindgen_ty_12 = 4;
 pub const CADFT_ROWS_SCALE: _bindgen_ty_12 = 5;
+pub const CADFT_ROWS_LOSS: _bindgen_ty_12 = 6;
 pub type _bindgen_ty_12 = ::std::os::raw::c_uint;
 pub const CADFT_SAMPLES_C: _bindgen_ty_13 = 1;
 pub const CADFT_SAMPLES_CHAT: _bindgen_ty_13 = 2;
@@ -1962,6 +1970,14 @@ extern "C" {
     ) -> i32;
 }
 extern "C" {
+    pub fn cadft_model_set_f64(
+        model: *mut cadft_model,
+        key: i32,
+        value: f64,
+        error: *mut cadft_error,
+    ) -> i32;
+}
+extern "C" {
     pub fn cadft_model_set_str(
         model: *mut cadft_model,
         key: i32,
@@ -1974,6 +1990,14 @@ extern "C" {
         model: *mut cadft_model,
         key: i32,
         out: *mut i64,
+        error: *mut cadft_error,
+    ) -> i32;
+}
+extern "C" {
+    pub fn cadft_model_get_f64(
+        model: *mut cadft_model,
+        key: i32,
+        out: *mut f64,
         error: *mut cadft_error,
     ) -> i32;
 }
@@ -2382,12 +2406,13 @@ pub struct cadft_generate_desc {
     pub step: i64,
     pub on_token: cadft_token_fn,
     pub user: *mut ::std::os::raw::c_void,
+    pub n_prompts: i64,
 }
 #[test]
 fn bindgen_test_layout_cadft_generate_desc() {
     assert_eq!(
         ::std::mem::size_of::<cadft_generate_desc>(),
-        112usize,
+        120usize,
         concat!("Size of: ", stringify!(cadft_generate_desc))
     );
     assert_eq!(
@@ -2650,6 +2675,23 @@ fn bindgen_test_layout_cadft_generate_desc() {
         );
     }
     test_field_user();
+    fn test_field_n_prompts() {
+        assert_eq!(
+            unsafe {
+                let uninit = ::std::mem::MaybeUninit::<cadft_generate_desc>::uninit();
+                let ptr = uninit.as_ptr();
+                ::std::ptr::addr_of!((*ptr).n_prompts) as usize - ptr as usize
+            },
+            112usize,
+            concat!(
+                "Offset of field: ",
+                stringify!(cadft_generate_desc),
+                "::",
+                stringify!(n_prompts)
+            )
+        );
+    }
+    test_field_n_prompts();
 }
 impl Default for cadft_generate_desc {
     fn default() -> Self {
