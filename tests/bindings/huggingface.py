@@ -186,7 +186,7 @@ class Exact(Case):
         for collator in COLLATORS:
             found, log, _ = train(HfTrainer, 2, 8, collator)
             self.close(f"Trainer, {collator}, against float64", found, want, 2e-5)
-            self.assertAlmostEqual(log[0]["loss"], float(loss), places=4)
+            self.assertAlmostEqual(log[0]["loss"], float(loss.detach()), places=4)
 
     def test_plain_is_the_trainers_own_loss(self):
         """objective sft without weights: num_items_in_batch is honoured."""
@@ -234,11 +234,10 @@ class OnePass(Case):
         self.assertGreater(trainer.criterion.report.sigma, 0)
 
     def test_refusals(self):
-        cases = [("exact", 2, cadft.trainer.LossFunction(scope="exact"), "tokens"),
-                 ("sample_mean", 2, cadft.trainer.LossFunction(reduction="sample_mean"), "part|tokens")]
-        for _, accumulate, loss, sentence in cases:
-            with self.assertRaisesRegex(cadft.UnsupportedError, sentence):
-                train(transformers.Trainer, 4, accumulate, attach=loss)
+        for loss in (cadft.trainer.LossFunction(scope="exact"),
+                     cadft.trainer.LossFunction(reduction="sample_mean")):
+            with self.assertRaisesRegex(cadft.UnsupportedError, "TrainerMixin"):
+                train(transformers.Trainer, 4, 2, attach=loss)
         train(transformers.Trainer, 16, 1, attach=cadft.trainer.LossFunction(scope="exact"))
         with self.assertRaisesRegex(cadft.PhaseError, "attach"):
             train(transformers.Trainer, 4, 2, compute_loss_func=cadft.trainer.LossFunction())
