@@ -39,6 +39,7 @@ struct stage {
     cadft_tensor grad;
     float g[ROWS * COLS];
     double array[64];
+    cadft_loss_report report;
     size_t size;
     int64_t micro;
 };
@@ -83,7 +84,8 @@ static void drive(struct stage *s, enum phase to)
 
 static struct stage stage_new(enum phase to)
 {
-    struct stage s = {.loss = new_loss()};
+    struct stage s = {.loss = new_loss(),
+                      .report = {.struct_size = sizeof s.report}};
     s.b = support_batch_new(ROWS, COLS, CADFT_DTYPE_F32, SAMPLES, 2);
     s.shard = s.b->batch;
     s.shard.vocab_total = COLS;
@@ -105,6 +107,7 @@ static void stage_free(struct stage *s)
 enum call {
     SET,
     SET_DENOMINATOR,
+    SET_GRAD_SCALE,
     SET_STR,
     SET_COEFFICIENT,
     GET,
@@ -115,8 +118,10 @@ enum call {
     GRAD,
     GRAD_AGAIN,
     END,
+    GET_REPORT,
     ROWS_L,
     ROWS_SCALE,
+    ROWS_LOSS,
     SAMPLES_C,
     SAMPLES_W,
     SAVE,
@@ -127,6 +132,7 @@ enum call {
 static const char *const allowed[CALLS] = {
     [SET] = "oppppppoo",
     [SET_DENOMINATOR] = "oooooppoo",
+    [SET_GRAD_SCALE] = "ooooooooo",
     [SET_STR] = "oppppppoo",
     [SET_COEFFICIENT] = "oppppppoo",
     [GET] = "ooooooooo",
@@ -137,8 +143,10 @@ static const char *const allowed[CALLS] = {
     [GRAD] = "pppppoopp",
     [GRAD_AGAIN] = "pppppoopp",
     [END] = "pppppoopp",
+    [GET_REPORT] = "pppppooop",
     [ROWS_L] = "paoaaooop",
     [ROWS_SCALE] = "papaaooop",
+    [ROWS_LOSS] = "papaaooop",
     [SAMPLES_C] = "pooooooop",
     [SAMPLES_W] = "pppppooop",
     [SAVE] = "oppppppoo",
@@ -169,6 +177,9 @@ static int32_t try_array(struct stage *s, enum call call, cadft_error *err)
     case ROWS_SCALE:
         return cadft_loss_get_rows(s->loss, 0, CADFT_ROWS_SCALE, s->array, 64,
                                    NULL, err);
+    case ROWS_LOSS:
+        return cadft_loss_get_rows(s->loss, 0, CADFT_ROWS_LOSS, s->array, 64,
+                                   NULL, err);
     case SAMPLES_C:
         return cadft_loss_get_samples(s->loss, CADFT_SAMPLES_C, s->array, 64,
                                       NULL, err);
@@ -191,6 +202,8 @@ static int32_t try_call(struct stage *s, enum call call, cadft_error *err)
         return cadft_loss_set_f64(s->loss, CADFT_LOSS_BETA, 1, err);
     case SET_DENOMINATOR:
         return cadft_loss_set_f64(s->loss, CADFT_LOSS_DENOMINATOR, 3, err);
+    case SET_GRAD_SCALE:
+        return cadft_loss_set_f64(s->loss, CADFT_LOSS_GRAD_SCALE, 3, err);
     case SET_STR:
         return cadft_loss_set_str(s->loss, CADFT_LOSS_SCOPE, "exact", err);
     case SET_COEFFICIENT:
@@ -212,6 +225,8 @@ static int32_t try_call(struct stage *s, enum call call, cadft_error *err)
         return cadft_loss_grad(s->loss, -1, &s->b->batch, &s->grad, err);
     case END:
         return cadft_loss_end(s->loss, NULL, err);
+    case GET_REPORT:
+        return cadft_loss_get_report(s->loss, &s->report, err);
     default:
         return try_array(s, call, err);
     }

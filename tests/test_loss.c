@@ -297,10 +297,10 @@ START_TEST(arrays_outlive_the_step)
     double before[ROWS], after[ROWS];
     cadft_error err = support_error();
     for (int round = 0; round < 3; round++)
-        for (int32_t what = CADFT_ROWS_NLL; what <= CADFT_ROWS_SCALE; what++) {
+        for (int32_t what = CADFT_ROWS_NLL; what <= CADFT_ROWS_LOSS; what++) {
             if (round == 0 && what == CADFT_ROWS_NLL)
-                CHECK_OK(cadft_loss_get_rows(s.loss, 0, CADFT_ROWS_SCALE,
-                                             before, ROWS, NULL, &err),
+                CHECK_OK(cadft_loss_get_rows(s.loss, 0, CADFT_ROWS_LOSS, before,
+                                             ROWS, NULL, &err),
                          err);
             if (round == 1 && what == CADFT_ROWS_NLL) {
                 CHECK_OK(cadft_loss_end(s.loss, NULL, &err), err);

@@ -151,6 +151,7 @@ const (
 	RowEntropy RowValue = C.CADFT_ROWS_ENTROPY
 	RowK       RowValue = C.CADFT_ROWS_K
 	RowScale   RowValue = C.CADFT_ROWS_SCALE // after weigh
+	RowLoss    RowValue = C.CADFT_ROWS_LOSS  // after weigh
 )
 
 // Rows copies a number of each row of an observed micro-batch, of the step at

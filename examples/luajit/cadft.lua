@@ -184,6 +184,13 @@ function Loss:finish()
     return fields(report, REPORT)
 end
 
+-- What finish would return now, once all is weighed.
+function Loss:report()
+    local report = new("cadft_loss_report")
+    call(self, C.cadft_loss_get_report, report)
+    return fields(report, REPORT)
+end
+
 function Loss:cancel()
     C.cadft_loss_cancel(core.pointer(self))
 end
@@ -203,7 +210,7 @@ function Loss:import(kind, values, n)
     call(self, C.cadft_loss_import, constant("CADFT_EXCHANGE_", kind), values, n)
 end
 
--- what: "nll", "p", "entropy", "k", "scale"; returns an array of doubles and its length
+-- what: "nll", "p", "entropy", "k", "scale", "loss"; returns an array of doubles and its length
 function Loss:rows(micro, what)
     return array(self, "double[?]", C.cadft_loss_get_rows, micro, constant("CADFT_ROWS_", what))
 end

@@ -156,6 +156,7 @@ int32_t cadft_loss_weigh(cadft_loss *loss, cadft_error *error);
 int32_t cadft_loss_grad(cadft_loss *loss, int64_t micro, const cadft_loss_batch *batch, const
 cadft_tensor *grad, cadft_error *error);
 int32_t cadft_loss_end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error);
+int32_t cadft_loss_get_report(cadft_loss *loss, cadft_loss_report *report, cadft_error *error);
 void cadft_loss_cancel(cadft_loss *loss);
 enum { CADFT_EXCHANGE_ROW_MAX = 1, CADFT_EXCHANGE_ROW_SUM = 2, CADFT_EXCHANGE_SAMPLES = 3,
 CADFT_EXCHANGE_MOMENTS = 4, CADFT_EXCHANGE_WEIGHTS = 5, CADFT_EXCHANGE_REPORT = 6 };
@@ -164,7 +165,7 @@ int32_t cadft_loss_export(cadft_loss *loss, int32_t kind, int64_t shard, int64_t
 int32_t cadft_loss_import(cadft_loss *loss, int32_t kind, const double *values, size_t count,
 cadft_error *error);
 enum { CADFT_ROWS_NLL = 1, CADFT_ROWS_P = 2, CADFT_ROWS_ENTROPY = 3, CADFT_ROWS_K = 4,
-CADFT_ROWS_SCALE = 5 };
+CADFT_ROWS_SCALE = 5, CADFT_ROWS_LOSS = 6 };
 enum { CADFT_SAMPLES_C = 1, CADFT_SAMPLES_CHAT = 2, CADFT_SAMPLES_W = 3, CADFT_SAMPLES_ROWS = 4 };
 int32_t cadft_loss_get_rows(cadft_loss *loss, int64_t micro, int32_t what, double *out, size_t
 capacity, size_t *needed, cadft_error *error);

@@ -83,7 +83,8 @@ enum {
      *  place of the library's count; 0 lets the library count. May be set
      *  until the first weigh of a step. */
     CADFT_LOSS_DENOMINATOR = 11,
-    /** f64 finite, default 1: multiplies the gradient only (loss scaling). */
+    /** f64 finite, default 1: multiplies the gradient only (loss scaling). May
+     *  be set inside a step too; gradients written after that have it. */
     CADFT_LOSS_GRAD_SCALE = 12,
     /** i64, default -100: the label that takes a row out. */
     CADFT_LOSS_IGNORE_INDEX = 13,
@@ -441,6 +442,15 @@ CADFT_API int32_t cadft_loss_end(cadft_loss *loss,
                                  cadft_loss_report *report,
                                  cadft_error *error);
 
+/** What end would report now, or what it reported. For hosts that need the
+ *  loss before the gradient: autograd, an early stop. Changes nothing.
+ *  @param report filled on success
+ *  Errors: CADFT_E_NULL, CADFT_E_PHASE (as end; also: no step), CADFT_E_ARG
+ *  (report.struct_size). */
+CADFT_API int32_t cadft_loss_get_report(cadft_loss *loss,
+                                        cadft_loss_report *report,
+                                        cadft_error *error);
+
 /** Leave the step, if any, as if it had not begun. NULL allowed; from a
  *  callback of this loss it does nothing. */
 CADFT_API void cadft_loss_cancel(cadft_loss *loss);
@@ -517,7 +527,10 @@ enum {
     CADFT_ROWS_P = 2,       /**< exp(-l) */
     CADFT_ROWS_ENTROPY = 3, /**< H, nats; 0 without objective eaft or host */
     CADFT_ROWS_K = 4,       /**< token coefficient k */
-    CADFT_ROWS_SCALE = 5    /**< a_r * k_r * grad_scale, after weigh */
+    CADFT_ROWS_SCALE = 5,   /**< a_r * k_r * grad_scale, after weigh */
+    CADFT_ROWS_LOSS = 6     /**< a_r times the token loss, after weigh: a
+                                 micro-batch's loss is their sum; 0 where the
+                                 sample is out of the statistics */
 };
 
 /** Per-sample arrays, [n_samples] as given to begin or compute; by the ids of

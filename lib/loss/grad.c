@@ -140,8 +140,7 @@ static int32_t check_phase(const cadft_loss *loss, cadft_error *error)
                            : "before weigh");
 }
 
-/* Samples of the micro-batch must have their weights. */
-static int32_t check_weighed(const cadft_loss *loss,
+int32_t cadft__check_weighed(const cadft_loss *loss,
                              const cadft__row *rows,
                              int64_t n,
                              cadft_error *error)
@@ -180,7 +179,7 @@ int32_t cadft__grad(cadft_loss *loss,
     else
         rows = loss->step.rows + loss->step.micro[micro].first;
     if (!status)
-        status = check_weighed(loss, rows, batch.logits.rows, error);
+        status = cadft__check_weighed(loss, rows, batch.logits.rows, error);
     if (status || batch.logits.rows == 0)
         return status;
     status = cadft__scratch_arrays(loss, &batch, &labels, &stats, &coef, error);
@@ -213,7 +212,7 @@ int32_t cadft__row_scale(cadft_loss *loss,
     const cadft__micro *m = &loss->step.micro[micro];
     const cadft__row *rows = loss->step.rows + m->first;
     cadft__scale scale;
-    int32_t status = check_weighed(loss, rows, m->rows, error);
+    int32_t status = cadft__check_weighed(loss, rows, m->rows, error);
     if (!status)
         status = cadft__scale_get(loss, &scale, error);
     for (int64_t r = 0; !status && r < m->rows; r++) {

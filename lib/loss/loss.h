@@ -290,6 +290,12 @@ int32_t
 cadft__end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error);
 void cadft__cancel(cadft_loss *loss);
 
+/* Samples of a micro-batch's rows must have their weights. */
+int32_t cadft__check_weighed(const cadft_loss *loss,
+                             const cadft__row *rows,
+                             int64_t n,
+                             cadft_error *error);
+
 /* a_r k_r grad_scale of a micro-batch's rows, to [rows] of float64. */
 int32_t cadft__row_scale(cadft_loss *loss,
                          int64_t micro,

@@ -99,18 +99,20 @@ static int32_t settable(cadft_loss *loss, int32_t key, cadft_error *error)
     int32_t status = cadft__knobs_find(&knobs, key, &knob, error);
     if (status)
         return status;
-    if (loss->step.phase != PHASE_IDLE &&
+    if (loss->step.phase != PHASE_IDLE && key != CADFT_LOSS_GRAD_SCALE &&
         !(key == CADFT_LOSS_DENOMINATOR && !loss->step.weighed))
         return cadft__fail(error, CADFT_E_PHASE,
                            "%s cannot change inside a step", knob->name);
     return CADFT_OK;
 }
 
-/* The denominator may be set before weigh: the step at hand takes it. */
+/* What may be set inside a step: the step at hand takes it. */
 static void reach_step(cadft_loss *loss)
 {
-    if (loss->step.phase != PHASE_IDLE)
-        loss->active.denominator = loss->options.denominator;
+    if (loss->step.phase == PHASE_IDLE)
+        return;
+    loss->active.denominator = loss->options.denominator;
+    loss->active.grad_scale = loss->options.grad_scale;
 }
 
 int32_t cadft_loss_set_i64(cadft_loss *loss,

@@ -94,18 +94,19 @@ static void report_out(const cadft_loss_report *ours, cadft_loss_report *theirs)
            (size < sizeof *ours ? size : sizeof *ours) - sizeof size);
 }
 
-static int32_t check_end(const cadft_loss *loss, cadft_error *error)
+static int32_t
+check_end(const cadft_loss *loss, const char *call, cadft_error *error)
 {
     const cadft__step *step = &loss->step;
     if (step->phase != PHASE_GRAD || step->pending)
-        return cadft__fail(error, CADFT_E_PHASE, "end before %s",
+        return cadft__fail(error, CADFT_E_PHASE, "%s before %s", call,
                            step->phase == PHASE_IDLE ? "begin" : "weigh");
     for (int64_t i = 0; i < step->n_samples; i++)
         if (step->samples[i].sums.rows > 0 && !step->samples[i].weighed)
             return cadft__fail(error, CADFT_E_PHASE,
-                               "end, but sample %lld was observed after the "
+                               "%s, but sample %lld was observed after the "
                                "last weigh",
-                               (long long)i);
+                               call, (long long)i);
     return CADFT_OK;
 }
 
@@ -126,7 +127,7 @@ cadft__end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error)
     cadft__totals own;
     const cadft__totals *totals;
     cadft_loss_report ours;
-    int32_t status = check_end(loss, error);
+    int32_t status = check_end(loss, "end", error);
     if (!status)
         status = cadft__report_check(report, error);
     if (status)
@@ -152,6 +153,34 @@ cadft_loss_end(cadft_loss *loss, cadft_loss_report *report, cadft_error *error)
 {
     CADFT__ENTER(loss);
     status = cadft__end(loss, report, &call.error);
+    CADFT__LEAVE(loss);
+}
+
+static int32_t
+get_report(cadft_loss *loss, cadft_loss_report *report, cadft_error *error)
+{
+    cadft__totals own;
+    cadft_loss_report ours;
+    int32_t status = CADFT_OK;
+    if (!report)
+        return cadft__fail(error, CADFT_E_NULL, "report is NULL");
+    if (loss->step.phase != PHASE_IDLE || !loss->step.done)
+        status = check_end(loss, "report", error);
+    if (!status)
+        status = cadft__report_check(report, error);
+    if (!status)
+        status = fill(loss, cadft__totals_known(loss, &own), &ours, error);
+    if (!status)
+        report_out(&ours, report);
+    return status;
+}
+
+int32_t cadft_loss_get_report(cadft_loss *loss,
+                              cadft_loss_report *report,
+                              cadft_error *error)
+{
+    CADFT__ENTER(loss);
+    status = get_report(loss, report, &call.error);
     CADFT__LEAVE(loss);
 }
 
@@ -200,6 +229,27 @@ static double row_value(const cadft__row *row, int32_t what)
     }
 }
 
+/* a_r times the token loss, as the report adds it up. */
+static int32_t rows_loss(const cadft_loss *loss,
+                         const cadft__micro *micro,
+                         double *out,
+                         cadft_error *error)
+{
+    const cadft__row *rows = loss->step.rows + micro->first;
+    const cadft__sample *samples = loss->step.samples;
+    cadft__scale scale;
+    int32_t status = cadft__check_weighed(loss, rows, micro->rows, error);
+    if (!status)
+        status = cadft__scale_get(loss, &scale, error);
+    for (int64_t r = 0; !status && r < micro->rows; r++) {
+        int32_t i = rows[r].sample;
+        out[r] = 0;
+        if (i >= 0 && cadft__sample_in(&samples[i]))
+            out[r] = cadft__scale_row(loss, &scale, i) * rows[r].loss;
+    }
+    return status;
+}
+
 static int32_t get_rows(cadft_loss *loss,
                         int64_t micro,
                         int32_t what,
@@ -211,7 +261,7 @@ static int32_t get_rows(cadft_loss *loss,
     const cadft__step *step = &loss->step;
     const cadft__micro *m;
     int32_t status;
-    if (what < CADFT_ROWS_NLL || what > CADFT_ROWS_SCALE)
+    if (what < CADFT_ROWS_NLL || what > CADFT_ROWS_LOSS)
         return cadft__fail(error, CADFT_E_ARG,
                            "what is %d, expected CADFT_ROWS_...", what);
     if (micro < 0 || micro >= (int64_t)step->n_micro)
@@ -222,12 +272,14 @@ static int32_t get_rows(cadft_loss *loss,
                            "micro is %lld, expected a number below %zu",
                            (long long)micro, step->n_micro);
     m = &step->micro[micro];
-    status = check_array(loss, what == CADFT_ROWS_SCALE, (size_t)m->rows, out,
+    status = check_array(loss, what >= CADFT_ROWS_SCALE, (size_t)m->rows, out,
                          capacity, needed, error);
     if (status || !out)
         return status;
     if (what == CADFT_ROWS_SCALE)
         return cadft__row_scale(loss, micro, out, error);
+    if (what == CADFT_ROWS_LOSS)
+        return rows_loss(loss, m, out, error);
     for (int64_t r = 0; r < m->rows; r++)
         out[r] = row_value(&step->rows[m->first + r], what);
     return CADFT_OK;

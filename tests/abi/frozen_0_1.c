@@ -588,3 +588,4 @@ FIELD(cadft_checkpoint, rewrite, 48, 8);
 FIELD(cadft_checkpoint, host, 56, 8);
 FIELD(cadft_checkpoint, host_bytes, 64, 8);
 FIELD(cadft_generate_desc, n_prompts, 112, 8);
+VALUE(CADFT_ROWS_LOSS, 6);

@@ -1,19 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
-# Builds a wheel, installs it alone and tests it without the prefix.
-python=/usr/bin/python3
-need $python pkg-config ldd
-for module in cffi numpy setuptools wheel pip; do
-    $python -c "import $module" 2>/dev/null || lacks "python3-$module"
-done
-export PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_ROOT_USER_ACTION=ignore
-cp -R -- "$SOURCE/examples/python" package
-$python -m pip -q wheel --no-build-isolation --no-deps --no-index \
-    -w wheels ./package
-$python -m pip -q install --no-deps --no-index --target site wheels/*.whl
-# From here on nothing but the wheel knows where the library is.
-rm -rf -- package/cadft package/build
-unset LD_LIBRARY_PATH PKG_CONFIG_PATH
-PYTHONPATH=$PWD/site $python -m unittest discover -v -s package/tests
-PYTHONPATH=$PWD/site $python package/tests/overhead.py
+# shellcheck source=tests/bindings/python_wheel.sh
+. "$SOURCE/tests/bindings/python_wheel.sh"
+$python -m unittest discover -v -s package/tests
+$python package/tests/overhead.py

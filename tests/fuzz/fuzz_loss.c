@@ -309,6 +309,7 @@ static void operate(struct host *h)
         break;
     case 9:
         h->report.struct_size = (uint32_t)sizeof h->report;
+        checked(cadft_loss_get_report(h->loss, &h->report, &h->err), &h->err);
         checked(cadft_loss_end(h->loss, &h->report, &h->err), &h->err);
         break;
     case 10:

@@ -55,7 +55,7 @@ public final class Cadft {
             CADFT_EXCHANGE_SAMPLES = 3, CADFT_EXCHANGE_MOMENTS = 4, CADFT_EXCHANGE_WEIGHTS = 5,
             CADFT_EXCHANGE_REPORT = 6;
     public static final int CADFT_ROWS_NLL = 1, CADFT_ROWS_P = 2, CADFT_ROWS_ENTROPY = 3,
-            CADFT_ROWS_K = 4, CADFT_ROWS_SCALE = 5;
+            CADFT_ROWS_K = 4, CADFT_ROWS_SCALE = 5, CADFT_ROWS_LOSS = 6;
     public static final int CADFT_SAMPLES_C = 1, CADFT_SAMPLES_CHAT = 2, CADFT_SAMPLES_W = 3,
             CADFT_SAMPLES_ROWS = 4;
     public static final int CADFT_REJECTED_NOT = 0, CADFT_REJECTED_TOO_SHORT = 1,
@@ -326,6 +326,8 @@ public final class Cadft {
     public static native int cadft_loss_grad(Pointer loss, long micro, cadft_loss_batch batch,
             cadft_tensor grad, cadft_error error);
     public static native int cadft_loss_end(Pointer loss, cadft_loss_report report,
+            cadft_error error);
+    public static native int cadft_loss_get_report(Pointer loss, cadft_loss_report report,
             cadft_error error);
     public static native void cadft_loss_cancel(Pointer loss);
     public static native int cadft_loss_export(Pointer loss, int kind, long shard, long nShards,

@@ -170,6 +170,13 @@ public final class Loss extends Noun {
         return new Report(report);
     }
 
+    /** What end would report now, once all is weighed, or what it reported. */
+    public Report report() {
+        cadft_loss_report report = new cadft_loss_report();
+        call((self, error) -> Cadft.cadft_loss_get_report(self, report, error));
+        return new Report(report);
+    }
+
     /** Leaves the step, if any, as if it had not begun. */
     public void cancel() {
         call((self, error) -> {
@@ -193,7 +200,7 @@ public final class Loss extends Noun {
     }
 
     /** Arrays of a number for each row. */
-    public enum Rows { NLL, P, ENTROPY, K, SCALE }
+    public enum Rows { NLL, P, ENTROPY, K, SCALE, LOSS }
 
     /** Arrays of a number for each sample. */
     public enum Samples { C, CHAT, W, ROWS }

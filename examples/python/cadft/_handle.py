@@ -179,14 +179,12 @@ class Knobs(Handle):
     def get(self, name: str) -> Value:
         """A knob, or a fact that the header lists as read only. Knobs with
         named values give the name."""
+        key = self._key(name)
         try:
-            key = self._key(name)
-        except KeyError:
-            constant = f"CADFT_{self._noun.upper()}_{name.upper()}"
-            if name != name.lower() or not hasattr(lib, constant):
-                raise
-            return self._read_int(getattr(lib, constant))
-        if self._bounds(key).type is float:
+            kind = self._bounds(key).type
+        except KeyError:  # a fact
+            return self._read_int(key)
+        if kind is float:
             number = ffi.new("double *")
             self._call(self._function("get_f64"), key, number)
             return float(number[0])

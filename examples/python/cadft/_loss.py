@@ -201,6 +201,18 @@ class Loss(Knobs):
         finally:
             self._lock.release()
 
+    def report(self) -> Report:
+        """What `end` would report now, once all is weighed, or what it
+        reported."""
+        pointer_ = self._enter()
+        try:
+            status = lib.cadft_loss_get_report(pointer_, self._report, self._error)
+            if status:
+                self._fail(status)
+            return self._read_report()
+        finally:
+            self._lock.release()
+
     def cancel(self) -> None:
         """Leave the step, if any, as if it had not begun."""
         pointer_ = self._enter()
@@ -240,7 +252,7 @@ class Loss(Knobs):
 
     def rows(self, micro: int, what: str, out: Any = None) -> Any:
         """A per-row array of a micro-batch, float64: ``nll``, ``p``,
-        ``entropy``, ``k`` or ``scale``."""
+        ``entropy``, ``k``, ``scale`` or ``loss``."""
         return self._doubles(lib.cadft_loss_get_rows, out, micro, _constant("ROWS", what))
 
     def samples(self, what: str, out: Any = None) -> Any:

@@ -129,6 +129,18 @@ static PyObject *ask_dlpack(PyObject *object, int writable)
     return capsule;
 }
 
+/* Row-major without gaps: PyTorch gives strides of such tensors, too. */
+static int are_dense(const tensor_object *self)
+{
+    int64_t dense = 1;
+    for (int32_t d = self->tensor.ndim - 1; d >= 0; d--) {
+        if (self->shape[d] > 1 && self->strides[d] != dense)
+            return 0;
+        dense *= self->shape[d];
+    }
+    return 1;
+}
+
 /* The capsule is kept as it is, not renamed to "used_...": its own destructor
  * then calls the deleter. */
 static int take_dlpack(tensor_object *self, PyObject *object, int writable)
@@ -165,6 +177,8 @@ static int take_dlpack(tensor_object *self, PyObject *object, int writable)
         self->shape[d] = dl->shape[d];
         self->strides[d] = dl->strides ? dl->strides[d] : 0;
     }
+    if (are_dense(self))
+        t->strides = NULL;
     return 0;
 }
 

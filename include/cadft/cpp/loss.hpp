@@ -165,6 +165,11 @@ class loss : public border::with_knobs<border::loss_api>
     {
         return border::ask<cadft_loss_report>(cadft_loss_end, get());
     }
+    /** What end would report now, as cadft_loss_get_report. */
+    outcome<cadft_loss_report> report() const
+    {
+        return border::ask<cadft_loss_report>(cadft_loss_get_report, get());
+    }
     /** As cadft_loss_cancel. */
     void cancel() noexcept
     {

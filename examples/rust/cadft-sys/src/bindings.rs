@@ -1843,6 +1843,13 @@ extern "C" {
     ) -> i32;
 }
 extern "C" {
+    pub fn cadft_loss_get_report(
+        loss: *mut cadft_loss,
+        report: *mut cadft_loss_report,
+        error: *mut cadft_error,
+    ) -> i32;
+}
+extern "C" {
     pub fn cadft_loss_cancel(loss: *mut cadft_loss);
 }
 pub const CADFT_EXCHANGE_ROW_MAX: _bindgen_ty_11 = 1;
@@ -1878,6 +1885,7 @@ pub const CADFT_ROWS_P: _bindgen_ty_12 = 2;
 pub const CADFT_ROWS_ENTROPY: _bindgen_ty_12 = 3;
 pub const CADFT_ROWS_K: _bindgen_ty_12 = 4;
 pub const CADFT_ROWS_SCALE: _bindgen_ty_12 = 5;
+pub const CADFT_ROWS_LOSS: _bindgen_ty_12 = 6;
 pub type _bindgen_ty_12 = ::std::os::raw::c_uint;
 pub const CADFT_SAMPLES_C: _bindgen_ty_13 = 1;
 pub const CADFT_SAMPLES_CHAT: _bindgen_ty_13 = 2;

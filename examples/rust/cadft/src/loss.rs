@@ -184,6 +184,8 @@ pub enum RowValue {
     K = sys::CADFT_ROWS_K as isize,
     /// What a unit gradient is to be multiplied by, after weigh.
     Scale = sys::CADFT_ROWS_SCALE as isize,
+    /// Weighted token loss: their sum is the micro-batch's loss. After weigh.
+    Loss = sys::CADFT_ROWS_LOSS as isize,
 }
 
 /// Arrays of the step's samples.
