@@ -127,7 +127,6 @@ template <class Api> class with_knobs : public handle<Api>
     /** As cadft_loss_get_f64. */
     outcome<double> get_f64(knob which) const
     {
-        static_assert(Api::has_f64, "all knobs of this noun are i64");
         return read<double>(which, Api::get_f64);
     }
     /** As cadft_loss_get_str. */
@@ -191,19 +190,14 @@ template <class Api> class with_knobs : public handle<Api>
                                 std::string(std::string_view(value)).c_str(),
                                 e);
         else if constexpr (std::is_floating_point_v<V>)
-            return put_f64(key, static_cast<double>(value), e);
-        else if (Api::has_f64 && is_f64(key))
-            return put_f64(key, static_cast<double>(value), e);
+            return Api::set_f64(this->get(), key, static_cast<double>(value),
+                                e);
+        else if (is_f64(key))
+            return Api::set_f64(this->get(), key, static_cast<double>(value),
+                                e);
         else
             return Api::set_i64(this->get(), key,
                                 static_cast<std::int64_t>(value), e);
-    }
-    std::int32_t put_f64(std::int32_t key, double value, cadft_error *e)
-    {
-        if constexpr (Api::has_f64)
-            return Api::set_f64(this->get(), key, value, e);
-        (void)key, (void)value;
-        return refuse(e, CADFT_E_KEY, "all knobs of this noun are of type i64");
     }
     static bool is_f64(std::int32_t key) noexcept
     {

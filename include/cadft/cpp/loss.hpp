@@ -45,7 +45,6 @@ namespace border
 {
 struct loss_api {
     using type = cadft_loss;
-    static constexpr bool has_f64 = true;
     static constexpr auto destroy = cadft_loss_destroy;
     static constexpr auto set_i64 = cadft_loss_set_i64;
     static constexpr auto set_f64 = cadft_loss_set_f64;

@@ -104,11 +104,12 @@ namespace border
 {
 struct model_api {
     using type = cadft_model;
-    static constexpr bool has_f64 = false;
     static constexpr auto destroy = cadft_model_destroy;
     static constexpr auto set_i64 = cadft_model_set_i64;
+    static constexpr auto set_f64 = cadft_model_set_f64;
     static constexpr auto set_str = cadft_model_set_str;
     static constexpr auto get_i64 = cadft_model_get_i64;
+    static constexpr auto get_f64 = cadft_model_get_f64;
     static constexpr auto get_str = cadft_model_get_str;
     static constexpr auto bounds = cadft_model_bounds;
     static constexpr auto key = cadft_model_key;

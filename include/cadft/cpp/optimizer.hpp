@@ -18,7 +18,6 @@ namespace border
 {
 struct optimizer_api {
     using type = cadft_optimizer;
-    static constexpr bool has_f64 = true;
     static constexpr auto destroy = cadft_optimizer_destroy;
     static constexpr auto set_i64 = cadft_optimizer_set_i64;
     static constexpr auto set_f64 = cadft_optimizer_set_f64;

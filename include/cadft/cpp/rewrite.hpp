@@ -27,7 +27,6 @@ namespace border
 {
 struct rewrite_api {
     using type = cadft_rewrite;
-    static constexpr bool has_f64 = true;
     static constexpr auto destroy = cadft_rewrite_destroy;
     static constexpr auto set_i64 = cadft_rewrite_set_i64;
     static constexpr auto set_f64 = cadft_rewrite_set_f64;
