@@ -192,14 +192,14 @@ END_TEST
 
 START_TEST(knobs_as_text)
 {
-    static const int32_t keys[] = {1, 1, 1, 2};
+    static const int32_t knobs[] = {1, 1, 1, 2};
     static const char *const texts[] = {"float32", "bfloat16", "stored", "1"};
     char text[16];
     size_t needed = 0;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        CHECK_OK(cadft_model_set_str(s->empty, keys[i], texts[i], &s->err),
+    for (size_t i = 0; i < sizeof knobs / sizeof *knobs; i++) {
+        CHECK_OK(cadft_model_set_str(s->empty, knobs[i], texts[i], &s->err),
                  s->err);
-        CHECK_OK(cadft_model_get_str(s->empty, keys[i], text, sizeof text,
+        CHECK_OK(cadft_model_get_str(s->empty, knobs[i], text, sizeof text,
                                      &needed, &s->err),
                  s->err);
         ck_assert_str_eq(text, texts[i]);
