@@ -78,7 +78,7 @@ END_TEST
 
 START_TEST(array_arguments)
 {
-    static const int32_t what[] = {0, 6, -1, INT32_MAX};
+    static const int32_t what[] = {0, 7, -1, INT32_MAX};
     double d[ROWS] = {77};
     size_t needed = 99;
     CHECK_OK(compute(v, &v->err), v->err);
