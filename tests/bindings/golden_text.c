@@ -179,7 +179,8 @@ gradient(cadft_loss *loss, int64_t index, struct micro *m, cadft_error *error)
     static const struct {
         const char *name;
         int32_t what;
-    } rows[] = {{"l", CADFT_ROWS_NLL}, {"k", CADFT_ROWS_K},
+    } rows[] = {{"l", CADFT_ROWS_NLL},
+                {"k", CADFT_ROWS_K},
                 {"scale", CADFT_ROWS_SCALE}};
     struct array grad = m->logits;
     size_t n = (size_t)m->logits.shape[0];
@@ -270,8 +271,8 @@ replay_batch(cadft_loss *loss, const json_t *batch, int64_t n_samples)
     for (size_t i = 0; i < n; i++)
         read_micro(&micro[i], json_array_get(list, i));
     must(cadft_loss_get_i64(loss, CADFT_LOSS_SCOPE, &scope, &error), &error);
-    status = step(loss, micro, n, n_samples, scope != CADFT_SCOPE_EXACT,
-                  &error);
+    status =
+        step(loss, micro, n, n_samples, scope != CADFT_SCOPE_EXACT, &error);
     printf("status %d %s\n", status, status ? error.message : "");
     if (status)
         cadft_loss_cancel(loss);
