@@ -365,6 +365,7 @@ class Finetune(unittest.TestCase):
                 path.write_bytes(good[:-20] + b"x" + good[-19:])
                 done = self.finetune("out", "--steps", "6", status=1)
                 self.assertIn("step-00000006", done.stderr)
+                self.assertIn("remove that checkpoint", done.stderr)
                 path.write_bytes(good)
         self.finetune("out", "--steps", "6")
 

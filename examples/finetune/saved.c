@@ -205,6 +205,16 @@ int saved_write(trainer *t, text_error *error)
     return status;
 }
 
+int loaded_from(int32_t status, const cadft_error *from, text_error *error)
+{
+    return status == CADFT_E_FORMAT
+               ? text_fail(error, TEXT_FAILED,
+                           "%s (remove that checkpoint to go on from the one "
+                           "before it)",
+                           from->message)
+               : checked(status, from, error);
+}
+
 int saved_read(trainer *t, int64_t step, text_error *error)
 {
     cadft_error e = {.struct_size = sizeof e};
@@ -214,7 +224,7 @@ int saved_read(trainer *t, int64_t step, text_error *error)
     size_t n = 0;
     int32_t status = cadft_checkpoint_load(context, &from, NULL, 0, &n, &e);
     if (status != CADFT_OK)
-        return checked(status, &e, error);
+        return loaded_from(status, &e, error);
     char *host = malloc(n + 1);
     if (!host)
         return text_fail(error, TEXT_FAILED, "out of memory for a checkpoint");
@@ -222,7 +232,7 @@ int saved_read(trainer *t, int64_t step, text_error *error)
     json_t *all = status == CADFT_OK ? json_loadb(host, n, 0, NULL) : NULL;
     free(host);
     int result = status == CADFT_OK ? take_host(t, step, all, error)
-                                    : checked(status, &e, error);
+                                    : loaded_from(status, &e, error);
     json_decref(all);
     return result;
 }
@@ -244,13 +254,11 @@ int saved_remove(cadft_context *context, const char *folder, text_error *error)
     int status = folder_remove(path, error);
     while (status == TEXT_OK) {
         cadft_error e = {.struct_size = sizeof e};
-        int64_t step = -1;
-        /* A damaged one is found, too. */
-        int32_t found = cadft_checkpoint_find(context, folder, -1, &step, &e);
-        if (found != CADFT_OK && found != CADFT_E_FORMAT)
-            return checked(found, &e, error);
-        if (step < 0)
-            return TEXT_OK;
+        int64_t step;
+        status = checked(cadft_checkpoint_find(context, folder, -1, &step, &e),
+                         &e, error);
+        if (status != TEXT_OK || step < 0)
+            return status;
         status = remove_step(folder, step, error);
     }
     return status;

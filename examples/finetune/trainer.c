@@ -26,22 +26,16 @@ int trainer_loss(const trainer *t, cadft_loss **out, text_error *error)
 
 /* ------------------------------------------------------------------ parts */
 
-/* The newest checkpoint, -1 without one. A damaged one is no reason to start
- * over behind the user's back. */
+/* The newest checkpoint, -1 without one. */
 static int find(const trainer *t, int64_t *step, text_error *error)
 {
     cadft_error e = {.struct_size = sizeof e};
     *step = -1;
     if (t->session->options->fresh || !t->folder)
         return TEXT_OK;
-    int32_t status =
-        cadft_checkpoint_find(t->session->context, t->folder, -1, step, &e);
-    if (status == CADFT_E_FORMAT)
-        return text_fail(error, TEXT_FAILED,
-                         "%s (remove that folder to go on from the checkpoint "
-                         "before it)",
-                         e.message);
-    return checked(status, &e, error);
+    return checked(
+        cadft_checkpoint_find(t->session->context, t->folder, -1, step, &e), &e,
+        error);
 }
 
 static int load_model(trainer *t, int64_t step, text_error *error)
@@ -64,7 +58,8 @@ static int load_model(trainer *t, int64_t step, text_error *error)
     for (int i = 0; i < s->options->n_freeze && loaded == CADFT_OK; i++)
         loaded =
             cadft_model_freeze(t->model, s->options->freeze[i], 0, NULL, &e);
-    return checked(loaded, &e, error);
+    return step < 0 ? checked(loaded, &e, error)
+                    : loaded_from(loaded, &e, error);
 }
 
 static int make_handles(trainer *t, text_error *error)
@@ -100,7 +95,7 @@ static int load_handles(trainer *t, int64_t step, text_error *error)
                              .optimizer = t->optimizer,
                              .loss = t->loss,
                              .rewrite = t->rewrite};
-    int status = checked(
+    int status = loaded_from(
         cadft_checkpoint_load(t->session->context, &from, NULL, 0, NULL, &e),
         &e, error);
     t->step = step;

@@ -70,6 +70,10 @@ int saved_write(trainer *t, text_error *error);
  * take counts and facts. TEXT_INPUT names the setting that differs. */
 int saved_read(trainer *t, int64_t step, text_error *error);
 
+/* As `checked`, after a load from a checkpoint. A damaged one is no reason to
+ * start over behind the user's back. */
+int loaded_from(int32_t status, const cadft_error *from, text_error *error);
+
 /* Remove all checkpoints and the final model in `folder`. */
 int saved_remove(cadft_context *context, const char *folder, text_error *error);
 

@@ -25,6 +25,10 @@
  *   says otherwise, and the optional trailing `cadft_error` holds a sentence
  *   that names the argument, its value and what was expected.
  * - Outputs come last before the error and are set to NULL on failure.
+ * - What has no fixed size goes into the caller's buffer: `capacity` says how
+ *   much that holds, `needed` gets how much there is. NULL with capacity 0 asks
+ *   for that alone and is CADFT_OK; a buffer that is too small is left as it
+ *   was, and CADFT_E_SPACE returned.
  * - `destroy` takes NULL, returns void, and works in any order: a child
  *   keeps what it needs of its context alive.
  * - The library never aborts, prints, reads the environment, or changes the
@@ -135,6 +139,10 @@ enum {
     CADFT_DEVICE_ROCM = 10
 };
 
+/** Dimensions that a tensor may have at the most: room for a shape. Since
+ *  0.1. */
+enum { CADFT_NDIM_MAX = 16 };
+
 /** A view of the caller's memory. From `data` on it is DLPack's DLTensor
  *  field by field, so a DLTensor can be copied into place. Borrowed for the
  *  duration of a call (on a device: until the stream has passed it).
@@ -162,7 +170,7 @@ typedef struct cadft_tensor {
  *  @param struct_size sizeof(cadft_tensor)
  *  @param data        first element
  *  @param dtype       CADFT_DTYPE_...
- *  @param ndim        number of dimensions
+ *  @param ndim        number of dimensions, 1 to CADFT_NDIM_MAX
  *  @param shape       [ndim], kept by pointer: must outlive the view
  *  @param strides     [ndim] in elements or NULL for dense, kept by pointer
  *  Errors: CADFT_E_NULL, CADFT_E_ARG (struct_size, ndim), CADFT_E_DTYPE.

@@ -71,9 +71,8 @@ typedef struct cadft_checkpoint {
     cadft_optimizer *optimizer; /**< its moments, master weights, counters */
     cadft_loss *loss;           /**< its running statistics */
     cadft_rewrite *rewrite;     /**< its averages, picks and new targets */
-    /** What the host needs to go on: data order, random state. Copied. A
-     *  pointer without bytes is an empty part, NULL none. Neither is read by
-     *  load. */
+    /** What the host needs to go on: data order, random state. Copied; no
+     *  bytes, no such part. Neither is read by load. */
     const void *host;
     size_t host_bytes;
 } cadft_checkpoint;
@@ -109,13 +108,11 @@ CADFT_API int32_t cadft_checkpoint_save(cadft_context *context,
 /** The newest checkpoint: that of the highest step.
  *  @param folder  one that is not there has no checkpoints
  *  @param before  only steps below it; -1: any
- *  @param step    -1 if there is none
- *  Its checkpoint.json must be there and readable; all else is for load to
- *  check. A damaged one is never passed over: the call fails, and *step is its
- *  step, so that a host that wants the one before it asks with that for
- *  `before`.
- *  Errors: CADFT_E_NULL, CADFT_E_ARG (before), CADFT_E_FORMAT (damaged),
- *  CADFT_E_IO, CADFT_E_NOMEM; after all but CADFT_E_FORMAT *step is -1. */
+ *  @param step    -1 if there is none, and after an error
+ *  It goes by the folders' names and opens none of them. A damaged one is never
+ *  passed over: load refuses it (CADFT_E_FORMAT), and a host that wants the one
+ *  before it asks again, with that step for `before`.
+ *  Errors: CADFT_E_NULL, CADFT_E_ARG (before), CADFT_E_IO. */
 CADFT_API int32_t cadft_checkpoint_find(cadft_context *context,
                                         const char *folder,
                                         int64_t before,
@@ -132,8 +129,9 @@ CADFT_API int32_t cadft_checkpoint_find(cadft_context *context,
  *
  *  @param host        gets the host's bytes; NULL: not wanted
  *  @param capacity    bytes of `host`
- *  @param host_bytes  how many there are, 0 without; also set on
- *                     CADFT_E_SPACE. May be NULL
+ *  @param host_bytes  how many there are, 0: no such part; also set on
+ *                     CADFT_E_SPACE. May be NULL. To ask for it alone: no part,
+ *                     `host` NULL
  *  Errors: CADFT_E_NULL, CADFT_E_ARG, CADFT_E_IO, CADFT_E_FORMAT (a part that
  *  is not in the checkpoint, a damaged file; names part or file),
  *  CADFT_E_STATE (names the file), CADFT_E_SPACE (host), CADFT_E_PHASE,

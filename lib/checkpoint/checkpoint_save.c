@@ -109,7 +109,7 @@ write_parts(struct saving *s, cadft__save *save, cadft_error *error)
     has[CADFT__PART_LOSS] = c->loss != NULL;
     has[CADFT__PART_REWRITE] = c->rewrite != NULL;
     has[CADFT__PART_OPTIMIZER] = c->optimizer != NULL;
-    has[CADFT__PART_HOST] = c->host != NULL;
+    has[CADFT__PART_HOST] = c->host_bytes > 0;
     if (c->model)
         status = cadft__model_write(c->model, save, error);
     if (c->loss && !status)
@@ -120,7 +120,7 @@ write_parts(struct saving *s, cadft__save *save, cadft_error *error)
                                   s->rewrite.size, error);
     if (c->optimizer && !status)
         status = cadft__optimizer_write(c->optimizer, save, error);
-    if (c->host && !status)
+    if (c->host_bytes && !status)
         status =
             cadft__save_text(save, "host.state", c->host, c->host_bytes, error);
     if (!status)

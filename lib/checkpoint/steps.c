@@ -148,31 +148,7 @@ int32_t cadft__steps_newest(const cadft__folder *folder,
     return CADFT_OK;
 }
 
-/* Can the newest one be read? */
-static int32_t check_newest(cadft_context *context,
-                            const char *folder,
-                            int64_t step,
-                            cadft_error *error)
-{
-    cadft__manifest manifest;
-    cadft__folder opened;
-    size_t size;
-    char *path;
-    int32_t status =
-        cadft__step_path(&context->memory, folder, step, &path, &size, error);
-    if (status)
-        return status;
-    status = cadft__folder_open(path, &opened, error);
-    if (!status) {
-        status = cadft__manifest_read(&context->memory, &opened, step,
-                                      &manifest, error);
-        cadft__folder_close(&opened);
-    }
-    cadft__free(&context->memory, path, size);
-    return status;
-}
-
-static int32_t find(cadft_context *context,
+static int32_t find(const cadft_context *context,
                     const char *folder,
                     int64_t before,
                     int64_t *step,
@@ -198,11 +174,6 @@ static int32_t find(cadft_context *context,
         return status;
     status = cadft__steps_newest(&opened, most, -1, 1, step, error);
     cadft__folder_close(&opened);
-    if (status || *step < 0)
-        return status;
-    status = check_newest(context, folder, *step, error);
-    if (status && status != CADFT_E_FORMAT)
-        *step = -1;
     return status;
 }
 

@@ -5,10 +5,7 @@
 
 #include "common/error.h"
 
-enum {
-    NDIM_LIMIT = 16,
-    TENSOR_LEAST = CADFT__SIZE_TO(cadft_tensor, byte_offset)
-};
+enum { TENSOR_LEAST = CADFT__SIZE_TO(cadft_tensor, byte_offset) };
 
 size_t cadft__dtype_size(int32_t dtype)
 {
@@ -66,9 +63,9 @@ static int32_t tensor_init(cadft_tensor *tensor,
         return cadft__fail(error, CADFT_E_DTYPE,
                            "dtype is 0x%x, expected one of CADFT_DTYPE_...",
                            (unsigned)dtype);
-    if (ndim < 1 || ndim > NDIM_LIMIT)
+    if (ndim < 1 || ndim > CADFT_NDIM_MAX)
         return cadft__fail(error, CADFT_E_ARG, "ndim is %d, expected 1 to %d",
-                           ndim, NDIM_LIMIT);
+                           ndim, CADFT_NDIM_MAX);
     if (!shape)
         return cadft__fail(error, CADFT_E_NULL, "shape is NULL");
     memset(tensor, 0, struct_size);
@@ -190,10 +187,10 @@ int32_t cadft__tensor_matrix(const cadft_tensor *tensor,
                            "%s has DLPack type %d with %d bits and %d lanes, "
                            "which is not known here",
                            name, t.dtype_code, t.dtype_bits, t.dtype_lanes);
-    if (t.ndim < 1 + matrix || t.ndim > NDIM_LIMIT)
+    if (t.ndim < 1 + matrix || t.ndim > CADFT_NDIM_MAX)
         return cadft__fail(error, CADFT_E_SHAPE,
                            "%s.ndim is %d, expected %d to %d", name, t.ndim,
-                           1 + matrix, NDIM_LIMIT);
+                           1 + matrix, CADFT_NDIM_MAX);
     if (!t.shape)
         return cadft__fail(error, CADFT_E_NULL, "%s.shape is NULL", name);
     for (int32_t d = 0; d < t.ndim; d++)

@@ -8,6 +8,7 @@ SPDX line, length of files and lines, no tabs, no paths of somebody's machine; i
 no call that ends the process, prints, or takes memory past lib/common/memory.c."""
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -24,12 +25,14 @@ MEMORY_FILE = "lib/common/memory.c"
 
 def tracked(root):
     """What git has or would take; in an unpacked release everything but builds."""
-    git = subprocess.run(["git", "-C", str(root), "ls-files", "-co", "--exclude-standard"],
-                         text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    if git.returncode == 0:
-        return sorted(set(git.stdout.splitlines()))
+    if shutil.which("git"):
+        git = subprocess.run(["git", "-C", str(root), "ls-files", "-co", "--exclude-standard"],
+                             text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if git.returncode == 0:
+            return sorted(set(git.stdout.splitlines()))
     names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    return sorted(n for n in names if not re.match(r"build|\.", n) and "__pycache__" not in n)
+    made = re.compile(r"build|finetune-demo/|\.|.*__pycache__")
+    return sorted(name for name in names if not made.match(name))
 
 
 def is_code(name):
