@@ -134,8 +134,10 @@ stage() {
     stages="$stages $results/$1.json"
     echo "== $1"
     # shellcheck disable=SC2086 # lists of words
+    # libdir: a Debian without dpkg-dev gets lib64 of meson, where its CMake
+    # does not look.
     check "$1" "$1 build" build "build-$1" -Dtests=enabled -Dexamples=enabled \
-        $build_options || return
+        -Dlibdir=lib $build_options || return
     rm -f "build-$1/meson-logs/testlog.json"
     # shellcheck disable=SC2086
     $wrap meson test -C "build-$1" --no-rebuild --print-errorlogs $test_options
