@@ -74,6 +74,7 @@ if [ $bindings = yes ]; then
     want make command -v make
     want 'rustc cargo' test -x /usr/bin/cargo
     want rust-clippy test -x /usr/bin/cargo-clippy
+    want rustfmt test -x /usr/bin/cargo-fmt
     want 'bindgen libclang1-14 libclang-common-14-dev' test -x /usr/bin/bindgen
     want golang-go test -x /usr/bin/go
     want openjdk-17-jdk-headless command -v javac

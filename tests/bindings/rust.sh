@@ -18,24 +18,35 @@ does_without() {
     echo "rust: without $1, $2" >&2
 }
 
-# Generated again: the same but for line breaks, which are rustfmt's. bindgen
-# looks for libclang and its headers when it runs.
+# wrong SENTENCE: the end.
+wrong() {
+    echo "rust: $1" >&2
+    exit 1
+}
+
+bindings=$SOURCE/examples/rust/cadft-sys/src/bindings.rs
+
+# Generated again. bindgen looks for libclang and its headers, and for rustfmt,
+# when it runs.
 echo '#include <stddef.h>' >probe.h
 if [ "$(bindgen --version 2>/dev/null)" = 'bindgen 0.60.1' ] &&
-    bindgen probe.h >/dev/null 2>&1; then
+    bindgen probe.h >/dev/null 2>&1 && rustfmt --version >/dev/null 2>&1; then
     sh "$SOURCE/examples/rust/cadft-sys/generate.sh" "$PREFIX/include" \
-        --no-rustfmt-bindings >generated.rs
-    for file in generated.rs "$SOURCE/examples/rust/cadft-sys/src/bindings.rs"; do
-        tr -d ' ,\n' <"$file" >>compared.rs
-        echo >>compared.rs
-    done
-    if [ "$(uniq compared.rs | wc -l)" -ne 1 ]; then
-        echo 'rust: bindings.rs is not what generate.sh makes of the headers' >&2
-        exit 1
-    fi
+        >generated.rs
+    diff -u "$bindings" generated.rs >&2 ||
+        wrong 'bindings.rs is not what generate.sh makes of the headers'
+    "$CARGO" fmt --manifest-path "$SOURCE/examples/rust/Cargo.toml" --all --check
 else
-    does_without 'bindgen 0.60.1 with libclang' 'bindings.rs was not compared'
+    does_without 'bindgen 0.60.1 with libclang and rustfmt' \
+        'bindings.rs was not compared'
 fi
+
+# Slices carry what cadft_tensor_init writes down.
+sed -n 's/.*pub fn \(cadft_[a-z0-9_]*\).*/\1/p' "$bindings" | while read -r name; do
+    [ "$name" = cadft_tensor_init ] ||
+        grep -rqw "$name" "$SOURCE/examples/rust/cadft/src" ||
+        wrong "the safe crate has no use for $name"
+done
 
 # shellcheck disable=SC2086 # a list of words
 {

@@ -82,6 +82,7 @@ fn pkg_config(options: &[&str]) -> Vec<String> {
 /// Before 1.0 a new minor version may change the ABI.
 fn check_version(include: &Path) {
     let path = include.join("cadft/base.h");
+    println!("cargo:rerun-if-changed={}", path.display());
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let number = |name: &str| -> String {
         text.lines()

@@ -27,9 +27,10 @@ impl<E: Into<BoxError>> Outcome for Result<(), E> {
 
 /// What a closure of `what` returned, or how it failed, as a sentence.
 pub(crate) fn guard<R>(what: &str, f: impl FnOnce() -> Result<R, BoxError>) -> Result<R, String> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(format!("{what} failed: {error}")),
+    // The error's Display and Drop are the host's code too.
+    let run = || f().map_err(|error| format!("{what} failed: {error}"));
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result,
         Err(payload) => {
             let message = format!("{what} panicked: {}", panic_text(&*payload));
             forget_payload(payload);

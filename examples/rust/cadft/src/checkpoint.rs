@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
-use crate::error::{c_path, call, size_of, text};
+use crate::error::{c_path, call, size_of, text, zeros};
 use crate::{sys, Context, Error, Loss, Model, Optimizer, Result, Rewriter, Status};
 
 /// A step's checkpoint and the parts that go in or come out. All are of one
@@ -157,7 +157,7 @@ impl<'a> Checkpoint<'a> {
         Checkpoint::new(&self.folder, self.step).with(|raw, e| unsafe {
             sys::cadft_checkpoint_load(context, raw, null_mut(), 0, &mut n, e)
         })?;
-        let mut host = vec![0u8; n];
+        let mut host = zeros::<u8>("the host's bytes", Some(n))?;
         self.with(|raw, e| unsafe {
             let data = host.as_mut_ptr().cast();
             sys::cadft_checkpoint_load(context, raw, data, host.len(), &mut n, e)

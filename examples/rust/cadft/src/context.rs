@@ -147,8 +147,8 @@ pub unsafe trait Parallel: Send + Sync {
     /// At least 1, always the same.
     fn max_workers(&self) -> i32;
 
-    /// Runs the tasks. Err fails the library's call with [`Status::Threads`],
-    /// and so does a panic.
+    /// Runs the tasks. Err fails the library's call with [`Status::Threads`]
+    /// and the library's sentence, and so does a panic.
     fn run(&self, n: i64, task: &(dyn Fn(i64, i32) + Sync)) -> std::result::Result<(), BoxError>;
 }
 
@@ -222,10 +222,11 @@ impl ContextBuilder {
             .options
             .map(|text| c_text("options", text))
             .transpose()?;
-        // From here on the bundles are C's to destroy, also when it fails.
+        // From here on the bundles are C's to destroy, also when it fails. The
+        // first one asks the host, who may panic.
+        let parallel = self.parallel.map(parallel_bundle);
         let log = self.log.map(log_bundle);
         let allocator = self.allocator.map(allocator_bundle);
-        let parallel = self.parallel.map(parallel_bundle);
         let desc = sys::cadft_context_desc {
             struct_size: size_of::<sys::cadft_context_desc>(),
             n_threads: self.threads,

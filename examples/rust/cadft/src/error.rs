@@ -132,13 +132,30 @@ pub(crate) const fn size_of<T>() -> u32 {
     std::mem::size_of::<T>() as u32
 }
 
+/// `n` zeros; None is more than there can be. `vec![0; n]` would end the process
+/// where there is no memory.
+#[allow(clippy::slow_vector_initialization)]
+pub(crate) fn zeros<T: Copy + Default>(what: &str, n: Option<usize>) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    match n.map(|n| (n, out.try_reserve_exact(n))) {
+        Some((n, Ok(()))) => {
+            out.resize(n, T::default());
+            Ok(out)
+        }
+        _ => Err(Error::new(
+            Status::NoMemory,
+            format!("no memory for {what} of {n:?} elements"),
+        )),
+    }
+}
+
 /// An output of `needed` elements: the call is asked for the length first.
 pub(crate) fn fill<T: Copy + Default>(
     f: impl Fn(*mut T, usize, *mut usize, *mut sys::cadft_error) -> i32,
 ) -> Result<Vec<T>> {
     let mut needed = 0;
     call(|e| f(std::ptr::null_mut(), 0, &mut needed, e))?;
-    let mut out = vec![T::default(); needed];
+    let mut out = zeros("an output", Some(needed))?;
     call(|e| f(out.as_mut_ptr(), out.len(), &mut needed, e))?;
     out.truncate(needed);
     Ok(out)

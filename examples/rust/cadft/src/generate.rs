@@ -5,7 +5,7 @@ use std::os::raw::c_void;
 use std::ptr::null;
 
 use crate::callback::{guard, BoxError};
-use crate::error::{call, length, size_of};
+use crate::error::{call, length, size_of, zeros};
 use crate::tensor::{pointer, raw_option};
 use crate::{sys, Error, Model, ModelFact, Result, Status, Tokens};
 
@@ -93,8 +93,8 @@ impl Model {
         // More than the positions is refused before anything is written.
         let most = self.fact(ModelFact::Positions)?;
         let width = sampling.max_new_tokens.clamp(0, most) as usize;
-        let mut tokens = vec![0; count * width];
-        let mut lengths = vec![0i64; count];
+        let mut tokens = zeros("new tokens", count.checked_mul(width))?;
+        let mut lengths = zeros::<i64>("lengths", Some(count))?;
         let raw = |t: &Option<crate::TensorRef<'_>>| raw_option(t.as_ref().map(|t| &t.view));
         let (view, ends) = (prompts.tokens.view.raw(), raw(&prompts.cu_seqlens));
         let prompt_lengths = raw(&prompts.lengths);

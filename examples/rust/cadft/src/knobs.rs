@@ -50,16 +50,16 @@ pub struct Bounds {
 
 type Error = *mut sys::cadft_error;
 
-/// A noun's calls. A model has no number knobs.
+/// A noun's calls.
 pub(crate) struct Knobs<H> {
     pub key: unsafe extern "C" fn(*const c_char, *mut i32, Error) -> i32,
     pub key_at: unsafe extern "C" fn(i32, *mut *const c_char, *mut i32, Error) -> i32,
     pub bounds: unsafe extern "C" fn(i32, *mut i32, *mut f64, *mut f64, *mut f64, Error) -> i32,
     pub set_i64: unsafe extern "C" fn(*mut H, i32, i64, Error) -> i32,
-    pub set_f64: Option<unsafe extern "C" fn(*mut H, i32, f64, Error) -> i32>,
+    pub set_f64: unsafe extern "C" fn(*mut H, i32, f64, Error) -> i32,
     pub set_str: unsafe extern "C" fn(*mut H, i32, *const c_char, Error) -> i32,
     pub get_i64: unsafe extern "C" fn(*mut H, i32, *mut i64, Error) -> i32,
-    pub get_f64: Option<unsafe extern "C" fn(*mut H, i32, *mut f64, Error) -> i32>,
+    pub get_f64: unsafe extern "C" fn(*mut H, i32, *mut f64, Error) -> i32,
     pub get_str: unsafe extern "C" fn(*mut H, i32, *mut c_char, usize, *mut usize, Error) -> i32,
 }
 
@@ -105,20 +105,17 @@ impl<H> Knobs<H> {
 
     pub fn set(&self, handle: *mut H, name: &str, value: Value<'_>) -> Result<()> {
         let key = self.key(name)?;
-        match (value, self.set_f64) {
-            (Value::Int(value), Some(set)) if self.bounds(name)?.is_float => {
-                call(|e| unsafe { set(handle, key, value as f64, e) })
+        match value {
+            Value::Int(value) if self.bounds(name)?.is_float => {
+                call(|e| unsafe { (self.set_f64)(handle, key, value as f64, e) })
             }
-            (Value::Int(value), _) => call(|e| unsafe { (self.set_i64)(handle, key, value, e) }),
-            (Value::Float(value), Some(set)) => call(|e| unsafe { set(handle, key, value, e) }),
-            (Value::Float(value), None) => self.set_text(handle, key, &value.to_string()),
-            (Value::Text(value), _) => self.set_text(handle, key, value),
+            Value::Int(value) => call(|e| unsafe { (self.set_i64)(handle, key, value, e) }),
+            Value::Float(value) => call(|e| unsafe { (self.set_f64)(handle, key, value, e) }),
+            Value::Text(value) => {
+                let value = c_text("value", value)?;
+                call(|e| unsafe { (self.set_str)(handle, key, value.as_ptr(), e) })
+            }
         }
-    }
-
-    fn set_text(&self, handle: *mut H, key: i32, value: &str) -> Result<()> {
-        let value = c_text("value", value)?;
-        call(|e| unsafe { (self.set_str)(handle, key, value.as_ptr(), e) })
     }
 
     pub fn get(&self, handle: *mut H, name: &str) -> Result<String> {
@@ -134,13 +131,11 @@ impl<H> Knobs<H> {
 
     pub fn get_f64(&self, handle: *mut H, name: &str) -> Result<f64> {
         let (key, mut out) = (self.key(name)?, 0.0);
-        match self.get_f64 {
-            Some(get) => call(|e| unsafe { get(handle, key, &mut out, e) }).map(|()| out),
-            None => self.fact(handle, key).map(|value| value as f64),
-        }
+        call(|e| unsafe { (self.get_f64)(handle, key, &mut out, e) })?;
+        Ok(out)
     }
 
-    /// An integer by its number: facts have no names.
+    /// An integer by its number.
     pub fn fact(&self, handle: *mut H, key: i32) -> Result<i64> {
         let mut out = 0;
         call(|e| unsafe { (self.get_i64)(handle, key, &mut out, e) })?;

@@ -17,10 +17,10 @@ static KNOBS: Knobs<sys::cadft_loss> = Knobs {
     key_at: sys::cadft_loss_key_at,
     bounds: sys::cadft_loss_bounds,
     set_i64: sys::cadft_loss_set_i64,
-    set_f64: Some(sys::cadft_loss_set_f64),
+    set_f64: sys::cadft_loss_set_f64,
     set_str: sys::cadft_loss_set_str,
     get_i64: sys::cadft_loss_get_i64,
-    get_f64: Some(sys::cadft_loss_get_f64),
+    get_f64: sys::cadft_loss_get_f64,
     get_str: sys::cadft_loss_get_str,
 };
 knob_calls!(Loss);
@@ -101,6 +101,10 @@ impl<'a> Targets<'a> {
         })
     }
 }
+
+// Borrows; a stream is `stream`'s to promise.
+unsafe impl Send for Targets<'_> {}
+unsafe impl Sync for Targets<'_> {}
 
 /// Number of a micro-batch within its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -323,6 +327,7 @@ impl Loss {
 
     /// This batch is the whole global batch: its gradient with respect to the
     /// logits goes to `grad`, which has as many rows, in the logits' type or f32.
+    /// `n_samples` is the number of its demonstrations; sample ids are below it.
     pub fn compute<'t>(
         &mut self,
         logits: impl Into<TensorRef<'t>>,
@@ -397,7 +402,8 @@ impl Loss {
     }
 
     /// Starts an optimizer step of scope `exact`: all micro-batches are
-    /// observed, weighed once, and then each gets its gradient.
+    /// observed, weighed once, and then each gets its gradient. `n_samples` counts
+    /// the demonstrations of all of them, and their ids are below it.
     pub fn begin(&mut self, n_samples: i64) -> Result<Step<'_, Observing>> {
         Step::begin(self, n_samples)
     }
@@ -431,6 +437,13 @@ impl Loss {
     pub fn samples(&self, what: SampleValue) -> Result<Vec<f64>> {
         fill(|out, capacity, needed, e| unsafe {
             sys::cadft_loss_get_samples(self.raw.as_ptr(), what as i32, out, capacity, needed, e)
+        })
+    }
+
+    /// What [`Step::report`] says, or what the last step or `compute` reported.
+    pub fn report(&self) -> Result<LossReport> {
+        report(|report| {
+            call(|e| unsafe { sys::cadft_loss_get_report(self.raw.as_ptr(), report, e) })
         })
     }
 

@@ -17,10 +17,10 @@ static KNOBS: Knobs<sys::cadft_model> = Knobs {
     key_at: sys::cadft_model_key_at,
     bounds: sys::cadft_model_bounds,
     set_i64: sys::cadft_model_set_i64,
-    set_f64: None,
+    set_f64: sys::cadft_model_set_f64,
     set_str: sys::cadft_model_set_str,
     get_i64: sys::cadft_model_get_i64,
-    get_f64: None,
+    get_f64: sys::cadft_model_get_f64,
     get_str: sys::cadft_model_get_str,
 };
 knob_calls!(Model);
@@ -129,6 +129,10 @@ impl<'a> Tokens<'a> {
     }
 }
 
+// As `Targets`.
+unsafe impl Send for Tokens<'_> {}
+unsafe impl Sync for Tokens<'_> {}
+
 /// The largest batch that is coming. 0 means as many as rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -229,7 +233,7 @@ impl Model {
     }
 
     /// Writes a folder that transformers loads, as a whole or not at all.
-    pub fn save(&mut self, folder: impl AsRef<Path>) -> Result<()> {
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let folder = c_path("folder", folder.as_ref())?;
         call(|e| unsafe { sys::cadft_model_save(self.raw.as_ptr(), folder.as_ptr(), e) })
     }

@@ -15,10 +15,10 @@ static KNOBS: Knobs<sys::cadft_optimizer> = Knobs {
     key_at: sys::cadft_optimizer_key_at,
     bounds: sys::cadft_optimizer_bounds,
     set_i64: sys::cadft_optimizer_set_i64,
-    set_f64: Some(sys::cadft_optimizer_set_f64),
+    set_f64: sys::cadft_optimizer_set_f64,
     set_str: sys::cadft_optimizer_set_str,
     get_i64: sys::cadft_optimizer_get_i64,
-    get_f64: Some(sys::cadft_optimizer_get_f64),
+    get_f64: sys::cadft_optimizer_get_f64,
     get_str: sys::cadft_optimizer_get_str,
 };
 knob_calls!(Optimizer);
@@ -57,7 +57,8 @@ pub struct OptimizerReport {
 
 /// The models of an optimizer, borrowed for a call that reads or writes their
 /// weights: `&mut model`, `[&mut a, &mut b]`, or `()` where all its parameters
-/// are the host's.
+/// are the host's. A `model: &mut Model` that is needed afterwards goes in as
+/// `&mut *model`.
 pub trait Models: sealed::Sealed {}
 
 impl Models for () {}

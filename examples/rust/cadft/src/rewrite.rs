@@ -12,10 +12,10 @@ static KNOBS: Knobs<sys::cadft_rewrite> = Knobs {
     key_at: sys::cadft_rewrite_key_at,
     bounds: sys::cadft_rewrite_bounds,
     set_i64: sys::cadft_rewrite_set_i64,
-    set_f64: Some(sys::cadft_rewrite_set_f64),
+    set_f64: sys::cadft_rewrite_set_f64,
     set_str: sys::cadft_rewrite_set_str,
     get_i64: sys::cadft_rewrite_get_i64,
-    get_f64: Some(sys::cadft_rewrite_get_f64),
+    get_f64: sys::cadft_rewrite_get_f64,
     get_str: sys::cadft_rewrite_get_str,
 };
 knob_calls!(Rewriter);

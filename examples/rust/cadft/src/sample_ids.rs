@@ -1,25 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sample ids of the rows from the layouts that hosts have. Errors:
-//! [`Status::Arg`], `Shape`, `Dtype`, `Device`, `Sample`.
-use crate::error::{call, length};
+//! [`Status::Arg`](crate::Status::Arg), `Shape`, `Dtype`, `Device`, `Sample`,
+//! `NoMemory`.
+use crate::error::{call, length, zeros};
 use crate::tensor::{pointer, raw_option};
-use crate::{sys, Error, Result, Status, TensorRef};
-
-/// `vec![0; rows]` would end the process where there is no memory.
-#[allow(clippy::slow_vector_initialization)]
-fn buffer(rows: Option<usize>) -> Result<Vec<i32>> {
-    let mut ids = Vec::new();
-    match rows.map(|rows| (rows, ids.try_reserve_exact(rows))) {
-        Some((rows, Ok(()))) => {
-            ids.resize(rows, 0);
-            Ok(ids)
-        }
-        _ => Err(Error::new(
-            Status::NoMemory,
-            format!("no memory for the ids of {rows:?} rows"),
-        )),
-    }
-}
+use crate::{sys, Result, TensorRef};
 
 /// Of padded `[B, T]` rows: row `b * T + t` belongs to sample `first_id + b`
 /// while `t < lengths[b]` (all, without lengths), to none after.
@@ -29,7 +14,7 @@ pub fn padded(
     lengths: Option<TensorRef<'_>>,
     first_id: i32,
 ) -> Result<Vec<i32>> {
-    let mut ids = buffer(n_sequences.checked_mul(rows_each))?;
+    let mut ids = zeros("sample ids", n_sequences.checked_mul(rows_each))?;
     let lengths = raw_option(lengths.as_ref().map(|lengths| &lengths.view));
     call(|e| unsafe {
         let (n, t) = (length(n_sequences), length(rows_each));
@@ -44,7 +29,7 @@ pub fn cu_seqlens<'t>(
     rows: usize,
     first_id: i32,
 ) -> Result<Vec<i32>> {
-    let (mut ids, cu_seqlens) = (buffer(Some(rows))?, cu_seqlens.into());
+    let (mut ids, cu_seqlens) = (zeros("sample ids", Some(rows))?, cu_seqlens.into());
     call(|e| unsafe {
         let (cu, rows) = (cu_seqlens.view.raw(), length(rows));
         sys::cadft_sample_ids_cu_seqlens(&cu, rows, first_id, ids.as_mut_ptr(), e)
@@ -59,7 +44,7 @@ pub fn position_ids<'t>(
     first_id: i32,
 ) -> Result<(Vec<i32>, i64)> {
     let (position_ids, mut found) = (position_ids.into(), 0);
-    let mut ids = buffer(position_ids.view.count().try_into().ok())?;
+    let mut ids = zeros("sample ids", position_ids.view.count().try_into().ok())?;
     call(|e| unsafe {
         let (positions, out) = (position_ids.view.raw(), ids.as_mut_ptr());
         sys::cadft_sample_ids_position_ids(&positions, first_id, out, &mut found, e)

@@ -149,7 +149,7 @@ impl<'l, P> Step<'l, P> {
     }
 
     /// A knob that may change inside a step: `denominator`, until the first
-    /// weigh.
+    /// weigh, and `grad_scale`, for the gradients that follow.
     pub fn set<'v>(&mut self, name: &str, value: impl Into<Value<'v>>) -> Result<()> {
         self.guard.loss.set(name, value)
     }
@@ -272,6 +272,11 @@ impl<P: Grads> Step<'_, P> {
         targets: &Targets<'_>,
     ) -> Result<()> {
         self.write(micro, &logits.view, targets, &logits.view)
+    }
+
+    /// What [`end`](Self::end) would report now: the loss before the gradient.
+    pub fn report(&self) -> Result<LossReport> {
+        self.guard.loss.report()
     }
 
     /// Ends the step. A failure gives it up.

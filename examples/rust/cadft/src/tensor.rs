@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Views of memory: data, shape and strides, with the lifetime of the data.
 use std::marker::PhantomData;
-use std::mem::size_of;
+use std::mem::{align_of, size_of};
 use std::os::raw::c_void;
 
 use crate::error::{self, length};
@@ -148,17 +148,18 @@ impl View {
             Some(dtype) => dtype,
             None => return wrong(format!("a tensor has data type {code:#x}")),
         };
-        let dims = raw.ndim as usize;
-        if dims > MAX_DIMS {
-            return wrong(format!(
-                "a tensor has {dims} dimensions, expected at most {MAX_DIMS}"
-            ));
-        }
+        let dims = match usize::try_from(raw.ndim) {
+            Ok(dims @ 1..=MAX_DIMS) => dims,
+            _ => {
+                return wrong(format!(
+                    "a tensor has {} dimensions, expected 1 to {MAX_DIMS}",
+                    raw.ndim
+                ))
+            }
+        };
         let copy = |from: *const i64| {
             let mut out = [0; MAX_DIMS];
-            if dims > 0 {
-                out[..dims].copy_from_slice(unsafe { std::slice::from_raw_parts(from, dims) });
-            }
+            out[..dims].copy_from_slice(unsafe { std::slice::from_raw_parts(from, dims) });
             out
         };
         Ok(Self {
@@ -215,7 +216,7 @@ impl View {
         })
     }
 
-    /// First element and their number, of dense host memory of this type.
+    /// First element and their number, of dense, aligned host memory of this type.
     fn elements<T: Element>(&self) -> Option<(*mut T, usize)> {
         let host = self.device_type == sys::CADFT_DEVICE_CPU as i32;
         if !host || self.dtype != T::DTYPE || !self.is_dense() {
@@ -229,7 +230,8 @@ impl View {
                     .data
                     .cast::<u8>()
                     .wrapping_add(self.byte_offset as usize);
-                Some((first.cast(), n as usize))
+                let aligned = first as usize % align_of::<T>() == 0;
+                aligned.then(|| (first.cast(), n as usize))
             }
         }
     }
@@ -345,8 +347,8 @@ impl<'a> TensorRef<'a> {
         self.view.dtype
     }
 
-    /// The elements; None where they are of another type, not dense, or not in
-    /// host memory ([`Context::read`](crate::Context::read) copies those).
+    /// The elements; None where they are of another type, not dense, not aligned,
+    /// or not in host memory ([`Context::read`](crate::Context::read) copies those).
     pub fn as_slice<T: Element>(&self) -> Option<&'a [T]> {
         let (data, n) = self.view.elements::<T>()?;
         Some(unsafe { std::slice::from_raw_parts(data, n) })

@@ -81,12 +81,29 @@ fn a_failing_closure_is_the_calls_error() {
     assert!(error.message().ends_with("panicked: 4 rows"), "{error}");
     drop(step);
 
+    loss.set_coefficient(|_, _| Err::<(), _>(Unspeakable))
+        .unwrap();
+    let error = loss.evaluate(logits(), &targets(), 2).unwrap_err();
+    assert!(error.message().ends_with("panicked: no words"), "{error}");
+
     loss.set_coefficient(|_, k| k.fill(f64::NAN)).unwrap();
     let error = loss.evaluate(logits(), &targets(), 2).unwrap_err();
     assert_ne!(error.status(), Status::Callback, "{error}");
     loss.set_coefficient(|_, k| k.fill(1.0)).unwrap();
     loss.evaluate(logits(), &targets(), 2).unwrap();
 }
+
+/// An error whose sentence panics.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("no words")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
 
 #[test]
 fn a_second_reading_calls_it_again() {
@@ -210,4 +227,8 @@ fn tokens_are_told_as_they_are_drawn() {
         ),
         Status::Shape
     );
+    // As many prompts as there are numbers, each empty.
+    let nothing = TensorRef::new::<i32>(&[], &[usize::MAX, 0]).unwrap();
+    let error = model.generate(&Tokens::new(nothing), &sampling);
+    assert_eq!(error.unwrap_err().status(), Status::NoMemory);
 }

@@ -43,13 +43,24 @@ fn an_error_of_the_library_is_ours() {
     assert!(loss.evaluate(logits, &targets(), 2).is_ok());
 }
 
+/// All that the declarations have.
 #[test]
-fn statuses_keep_their_numbers() {
-    for code in [-10, -19, -32, -54, -74] {
+fn statuses_are_known() {
+    let declarations = include_str!("../../cadft-sys/src/bindings.rs");
+    let mut found = 0;
+    for line in declarations.lines() {
+        let words: Vec<_> = line.split([' ', ':', ';']).collect();
+        if words.len() < 3 || !words[2].starts_with("CADFT_E_") {
+            continue;
+        }
+        let code = words[words.len() - 2].parse().unwrap();
         let status = Status::from_code(code);
-        assert!(!matches!(status, Status::Other(_)), "{code}");
+        assert_eq!(status.name(), words[2]);
         assert_eq!(status.code(), code);
+        assert!(!matches!(status, Status::Other(_)), "{line}");
+        found += 1;
     }
+    assert!(found >= 23, "{found}");
     assert_eq!(Status::from_code(-99), Status::Other(-99));
     assert_eq!(Status::Other(-99).name(), "unknown status");
 }
@@ -83,6 +94,26 @@ fn shapes_are_checked_before_c_sees_them() {
         .unwrap()
         .as_slice::<f32>()
         .is_some());
+    let mut shape = [5];
+    let mut raw = cadft::sys::cadft_tensor {
+        data: data.as_mut_ptr().cast(),
+        device_type: cadft::sys::CADFT_DEVICE_CPU as i32,
+        dtype_code: 2,
+        dtype_bits: 32,
+        dtype_lanes: 1,
+        shape: shape.as_mut_ptr(),
+        ..Default::default()
+    };
+    for (ndim, offset, has_slice) in [(1, 0, true), (1, 4, true), (1, 2, false)] {
+        (raw.ndim, raw.byte_offset) = (ndim, offset);
+        let view = unsafe { TensorRef::from_raw(&raw) }.unwrap();
+        assert_eq!(view.as_slice::<f32>().is_some(), has_slice);
+    }
+    for ndim in [-1, 0, 9] {
+        raw.ndim = ndim;
+        let result = unsafe { TensorRef::from_raw(&raw) };
+        assert_eq!(status(result), Status::Unsupported);
+    }
     let mut dense = TensorMut::new(&mut data, &[2, 3]).unwrap();
     assert!(dense.as_slice::<i32>().is_none());
     dense.as_mut_slice::<f32>().unwrap()[5] = 1.0;
@@ -138,11 +169,12 @@ fn knobs_take_every_kind() {
     let mut model = Model::new(&context).unwrap();
     model.set("weight_dtype", "bfloat16").unwrap();
     assert_eq!(model.get("weight_dtype").unwrap(), "bfloat16");
-    assert_eq!(model.get_f64("checkpointing").unwrap(), 0.0);
-    assert_eq!(
-        model.set("checkpointing", 0.5).unwrap_err().status(),
-        Status::Arg
-    );
+    assert_eq!(model.get_i64("checkpointing").unwrap(), 0);
+    // No knob of a model is a number.
+    let status = model.set("checkpointing", 0.5).unwrap_err().status();
+    assert_eq!(status, Status::Key);
+    let status = model.get_f64("checkpointing").unwrap_err().status();
+    assert_eq!(status, Status::Key);
     assert_eq!(Optimizer::bounds("lr").unwrap().standard, 5e-5);
     assert_eq!(Rewriter::bounds("interval").unwrap().standard, 1000.0);
 }
@@ -307,6 +339,8 @@ fn handles_move_between_threads() {
     send::<Optimizer>();
     send::<Rewriter>();
     sync::<TensorRef<'_>>();
+    send::<Targets<'_>>();
+    send::<Tokens<'_>>();
 
     let context = Arc::new(Context::new().unwrap());
     let report = |context: &Context| {

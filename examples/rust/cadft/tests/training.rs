@@ -108,6 +108,7 @@ fn parameters_are_the_hosts_to_change() {
         .map(|p| p.value.shape().iter().product::<i64>())
         .sum();
     assert_eq!(elements, model.fact(ModelFact::Elements).unwrap());
+    assert_eq!(elements, model.get_i64("elements").unwrap());
 
     let index = model.find("model.norm.weight").unwrap();
     let mut norm = model.parameter_mut(index).unwrap();
@@ -214,6 +215,33 @@ fn unit_gradients_and_their_scales() {
         assert!((f64::from(*g) - scale[i / 4] * f64::from(unit[i])).abs() < 1e-8);
     }
     assert_eq!(loss.samples(SampleValue::Rows).unwrap(), [2.0, 2.0]);
+}
+
+/// Autograd wants the loss before the gradient.
+#[test]
+fn the_report_is_there_before_the_end() {
+    let context = Context::new().unwrap();
+    let mut loss = Loss::new(&context).unwrap();
+    assert_eq!(loss.report().unwrap_err().status(), Status::Phase);
+    let mut z = Z;
+    let mut logits = TensorMut::new(&mut z, &[4, 4]).unwrap();
+    let mut step = loss.begin(2).unwrap();
+    let micro = step.observe(&logits, &targets()).unwrap();
+    let mut step = step.weigh().unwrap();
+    let early = step.report().unwrap();
+    step.grad_in_place(micro, &mut logits, &targets()).unwrap();
+    assert_eq!(step.end().unwrap(), early);
+    assert_eq!(loss.report().unwrap(), early);
+    assert!(early.loss > 0.0 && early.n_rows == 4);
+
+    loss.set("scope", "local").unwrap();
+    let mut step = loss.begin_one_pass(2).unwrap();
+    step.set("denominator", 4).unwrap();
+    assert_eq!(step.report().unwrap_err().status(), Status::Phase);
+    step.observe(TensorRef::new(&Z, &[4, 4]).unwrap(), &targets())
+        .unwrap();
+    step.weigh().unwrap();
+    assert_eq!(step.report().unwrap().nll, early.nll);
 }
 
 /// A batch cut over two losses that exchange their moments.
