@@ -32,6 +32,11 @@ impl Context {
         ContextBuilder::default()
     }
 
+    /// For calls of [`sys`]. It stays the context's.
+    pub fn as_ptr(&self) -> *mut sys::cadft_context {
+        self.raw.as_ptr()
+    }
+
     fn number(&self, key: u32) -> Result<i64> {
         let mut out = 0;
         call(|e| unsafe {
@@ -262,8 +267,8 @@ fn log_bundle((level, sink): (Level, Box<Log>)) -> sys::cadft_log {
 unsafe extern "C" fn log_write(user: *mut c_void, level: i32, text: *const c_char, n: usize) {
     let sink = unsafe { &*user.cast::<Box<Log>>() };
     let text = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), n) };
-    let level = match level {
-        1 => Level::Warning,
+    let level = match level as u32 {
+        sys::CADFT_LOG_WARNING => Level::Warning,
         _ => Level::Info,
     };
     quietly(|| sink(level, &String::from_utf8_lossy(text)));

@@ -145,8 +145,13 @@ impl<H> Knobs<H> {
 
 /// The public calls of a handle with `KNOBS` beside it and a field `raw`.
 macro_rules! knob_calls {
-    ($noun:ident) => {
+    ($noun:ident, $handle:ident) => {
         impl $noun {
+            /// For calls of [`sys`](crate::sys). It stays this handle's.
+            pub fn as_ptr(&self) -> *mut $crate::sys::$handle {
+                self.raw.as_ptr()
+            }
+
             /// Sets a knob: a number, a `bool`, or text (a value's name, or a
             /// number).
             pub fn set<'v>(

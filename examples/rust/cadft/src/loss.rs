@@ -23,7 +23,7 @@ static KNOBS: Knobs<sys::cadft_loss> = Knobs {
     get_f64: sys::cadft_loss_get_f64,
     get_str: sys::cadft_loss_get_str,
 };
-knob_calls!(Loss);
+knob_calls!(Loss, cadft_loss);
 
 // ------------------------------------------------------------------- batches
 

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::os::raw::c_void;
 use std::path::Path;
 use std::ptr::{null, null_mut, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use crate::context::created;
@@ -23,7 +24,7 @@ static KNOBS: Knobs<sys::cadft_model> = Knobs {
     get_f64: sys::cadft_model_get_f64,
     get_str: sys::cadft_model_get_str,
 };
-knob_calls!(Model);
+knob_calls!(Model, cadft_model);
 facts! {
     Model,
     /// What can be asked about a model with weights.
@@ -202,7 +203,7 @@ struct RawParameter {
 pub struct Model {
     pub(crate) raw: NonNull<sys::cadft_model>,
     /// Optimizers see whether the host still has the model.
-    pub(crate) alive: Arc<()>,
+    pub(crate) alive: Arc<AtomicBool>,
 }
 
 unsafe impl Send for Model {}
@@ -214,7 +215,7 @@ impl Model {
         call(|e| unsafe { sys::cadft_model_create(context.raw.as_ptr(), &mut raw, e) })?;
         Ok(Self {
             raw: created(raw),
-            alive: Arc::new(()),
+            alive: Arc::new(AtomicBool::new(true)),
         })
     }
 
@@ -371,6 +372,8 @@ unsafe fn name<'m>(name: *const std::os::raw::c_char) -> &'m str {
 impl Drop for Model {
     fn drop(&mut self) {
         unsafe { sys::cadft_model_destroy(self.raw.as_ptr()) }
+        // Release: what this thread wrote to the weights is there for a step.
+        self.alive.store(false, Ordering::Release);
     }
 }
 

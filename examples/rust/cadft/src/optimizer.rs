@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::path::Path;
 use std::ptr::{null, null_mut, NonNull};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use crate::context::created;
 use crate::error::{c_path, c_text, call, size_of};
@@ -21,7 +22,7 @@ static KNOBS: Knobs<sys::cadft_optimizer> = Knobs {
     get_f64: sys::cadft_optimizer_get_f64,
     get_str: sys::cadft_optimizer_get_str,
 };
-knob_calls!(Optimizer);
+knob_calls!(Optimizer, cadft_optimizer);
 facts! {
     Optimizer,
     /// What can be asked about an optimizer.
@@ -113,7 +114,7 @@ mod sealed {
 /// ```
 pub struct Optimizer {
     pub(crate) raw: NonNull<sys::cadft_optimizer>,
-    models: Vec<(NonNull<sys::cadft_model>, Weak<()>)>,
+    models: Vec<(NonNull<sys::cadft_model>, Arc<AtomicBool>)>,
     /// The host's: `(Vec<T>, Vec<G>)`.
     arrays: Vec<Box<dyn Any + Send>>,
 }
@@ -142,7 +143,7 @@ impl Optimizer {
             sys::cadft_optimizer_add_model(raw, model, &mut added, e)
         })?;
         if !self.models.iter().any(|(raw, _)| *raw == model.raw) {
-            self.models.push((model.raw, Arc::downgrade(&model.alive)));
+            self.models.push((model.raw, model.alive.clone()));
         }
         Ok(added)
     }
@@ -214,8 +215,9 @@ impl Optimizer {
     /// Every model that the host still has must be among `models`: then nobody
     /// else looks at the weights, on any thread.
     pub(crate) fn check(&self, models: &[NonNull<sys::cadft_model>]) -> Result<()> {
-        let known =
-            |(raw, alive): &(_, Weak<()>)| alive.strong_count() == 0 || models.contains(raw);
+        let known = |(raw, alive): &(_, Arc<AtomicBool>)| {
+            !alive.load(Ordering::Acquire) || models.contains(raw)
+        };
         if self.models.iter().all(known) {
             return Ok(());
         }

@@ -18,7 +18,7 @@ static KNOBS: Knobs<sys::cadft_rewrite> = Knobs {
     get_f64: sys::cadft_rewrite_get_f64,
     get_str: sys::cadft_rewrite_get_str,
 };
-knob_calls!(Rewriter);
+knob_calls!(Rewriter, cadft_rewrite);
 facts! {
     Rewriter,
     /// What can be asked about a rewriter.

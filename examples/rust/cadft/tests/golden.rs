@@ -121,6 +121,8 @@ impl Part {
 struct Golden {
     n_samples: i64,
     parts: Vec<Part>,
+    /// Of the parts, those whose gradient was read.
+    done: usize,
     results: HashMap<String, Vec<u8>>,
     code: i32,
     message: String,
@@ -132,69 +134,64 @@ struct Case {
     steps: Vec<Golden>,
 }
 
-fn parse(text: &str) -> Vec<Case> {
-    let mut cases: Vec<Case> = Vec::new();
-    let mut done = 0; // micro-batches of the step that have their gradient
-    for line in text.lines() {
+impl Golden {
+    /// A line of the step.
+    fn read(&mut self, line: &str) {
         let mut words = line.split_whitespace();
         let kind = words.next().unwrap_or("");
-        if kind == "case" {
-            let name = words.next().unwrap().to_string();
+        match kind {
+            "micro" => self.parts.push(Part {
+                valid: words.next().unwrap().parse().unwrap(),
+                arrays: HashMap::new(),
+                results: HashMap::new(),
+            }),
+            "logits" | "labels" | "sample_ids" => self.input(kind, words),
+            // An array of coefficients, or the coefficients that came out.
+            "k" if line.split_whitespace().count() > 2 => self.input(kind, words),
+            "grad" | "l" | "k" | "scale" => {
+                self.done += usize::from(kind == "grad");
+                let bytes = unhex(words.next().unwrap_or(""));
+                let part = &mut self.parts[self.done - 1];
+                part.results.insert(kind.into(), bytes);
+            }
+            "c" | "w" | "loss" | "mean_w" => {
+                let bytes = unhex(words.next().unwrap_or(""));
+                self.results.insert(kind.into(), bytes);
+            }
+            "status" => {
+                self.code = words.next().unwrap().parse().unwrap();
+                self.message = line.splitn(3, ' ').nth(2).unwrap_or("").into();
+            }
+            _ => panic!("{line}"),
+        }
+    }
+
+    fn input(&mut self, kind: &str, words: SplitWhitespace<'_>) {
+        let part = self.parts.last_mut().unwrap();
+        part.arrays.insert(kind.into(), Array::read(words));
+    }
+}
+
+fn parse(text: &str) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    for line in text.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        if words[0] == "case" {
             cases.push(Case {
-                name,
+                name: words[1].into(),
                 options: Vec::new(),
                 steps: Vec::new(),
             });
             continue;
         }
         let case = cases.last_mut().expect("a case first");
-        if kind == "option" {
-            let (name, value) = (words.next().unwrap(), words.next().unwrap());
-            case.options.push((name.into(), value.into()));
-            continue;
-        }
-        if kind == "step" {
-            done = 0;
-            let n_samples = words.next().unwrap().parse().unwrap();
-            case.steps.push(Golden {
-                n_samples,
+        match words[0] {
+            "option" => case.options.push((words[1].into(), words[2].into())),
+            "step" => case.steps.push(Golden {
+                n_samples: words[1].parse().unwrap(),
                 ..Golden::default()
-            });
-            continue;
-        }
-        let step = case.steps.last_mut().expect("a step first");
-        match kind {
-            "micro" => step.parts.push(Part {
-                valid: words.next().unwrap().parse().unwrap(),
-                arrays: HashMap::new(),
-                results: HashMap::new(),
             }),
-            "logits" | "labels" | "sample_ids" => {
-                let part = step.parts.last_mut().unwrap();
-                part.arrays.insert(kind.into(), Array::read(words));
-            }
-            // An array of coefficients, or the coefficients that came out.
-            "k" if line.split_whitespace().count() > 2 => {
-                step.parts
-                    .last_mut()
-                    .unwrap()
-                    .arrays
-                    .insert(kind.into(), Array::read(words));
-            }
-            "grad" | "l" | "k" | "scale" => {
-                done += usize::from(kind == "grad");
-                let bytes = unhex(words.next().unwrap_or(""));
-                step.parts[done - 1].results.insert(kind.into(), bytes);
-            }
-            "c" | "w" | "loss" | "mean_w" => {
-                step.results
-                    .insert(kind.into(), unhex(words.next().unwrap_or("")));
-            }
-            "status" => {
-                step.code = words.next().unwrap().parse().unwrap();
-                step.message = line.splitn(3, ' ').nth(2).unwrap_or("").into();
-            }
-            _ => panic!("{line}"),
+            _ => case.steps.last_mut().expect("a step first").read(line),
         }
     }
     cases

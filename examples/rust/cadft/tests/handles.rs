@@ -180,6 +180,21 @@ fn knobs_take_every_kind() {
 }
 
 #[test]
+fn handles_go_to_c() {
+    let mut loss = Loss::new(&context()).unwrap();
+    loss.set("ignore_index", -1).unwrap();
+    let mut value = 0;
+    let status = unsafe {
+        let (key, error) = (
+            cadft::sys::CADFT_LOSS_IGNORE_INDEX as i32,
+            std::ptr::null_mut(),
+        );
+        cadft::sys::cadft_loss_get_i64(loss.as_ptr(), key, &mut value, error)
+    };
+    assert_eq!((status, value), (cadft::sys::CADFT_OK, -1));
+}
+
+#[test]
 fn knobs_are_listed() {
     let loss = Loss::new(&context()).unwrap();
     assert!(Loss::knobs().contains(&"z_loss"));
