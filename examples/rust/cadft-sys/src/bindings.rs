@@ -132,6 +132,8 @@ pub const CADFT_DEVICE_CUDA: _bindgen_ty_3 = 2;
 pub const CADFT_DEVICE_CUDA_HOST: _bindgen_ty_3 = 3;
 pub const CADFT_DEVICE_ROCM: _bindgen_ty_3 = 10;
 pub type _bindgen_ty_3 = ::std::os::raw::c_uint;
+pub const CADFT_NDIM_MAX: _bindgen_ty_4 = 16;
+pub type _bindgen_ty_4 = ::std::os::raw::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct cadft_tensor {
@@ -551,9 +553,9 @@ impl Default for cadft_allocator {
         }
     }
 }
-pub const CADFT_LOG_WARNING: _bindgen_ty_4 = 1;
-pub const CADFT_LOG_INFO: _bindgen_ty_4 = 2;
-pub type _bindgen_ty_4 = ::std::os::raw::c_uint;
+pub const CADFT_LOG_WARNING: _bindgen_ty_5 = 1;
+pub const CADFT_LOG_INFO: _bindgen_ty_5 = 2;
+pub type _bindgen_ty_5 = ::std::os::raw::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct cadft_log {
@@ -970,13 +972,13 @@ extern "C" {
 extern "C" {
     pub fn cadft_context_destroy(context: *mut cadft_context);
 }
-pub const CADFT_CONTEXT_WORKERS: _bindgen_ty_5 = 1;
-pub const CADFT_CONTEXT_BYTES: _bindgen_ty_5 = 2;
-pub const CADFT_CONTEXT_PEAK_BYTES: _bindgen_ty_5 = 3;
-pub const CADFT_CONTEXT_BACKEND: _bindgen_ty_5 = 4;
-pub const CADFT_CONTEXT_DEVICE: _bindgen_ty_5 = 5;
-pub const CADFT_CONTEXT_LAST_ERROR: _bindgen_ty_5 = 6;
-pub type _bindgen_ty_5 = ::std::os::raw::c_uint;
+pub const CADFT_CONTEXT_WORKERS: _bindgen_ty_6 = 1;
+pub const CADFT_CONTEXT_BYTES: _bindgen_ty_6 = 2;
+pub const CADFT_CONTEXT_PEAK_BYTES: _bindgen_ty_6 = 3;
+pub const CADFT_CONTEXT_BACKEND: _bindgen_ty_6 = 4;
+pub const CADFT_CONTEXT_DEVICE: _bindgen_ty_6 = 5;
+pub const CADFT_CONTEXT_LAST_ERROR: _bindgen_ty_6 = 6;
+pub type _bindgen_ty_6 = ::std::os::raw::c_uint;
 extern "C" {
     pub fn cadft_context_get_i64(
         context: *mut cadft_context,
@@ -1028,49 +1030,49 @@ extern "C" {
 extern "C" {
     pub fn cadft_loss_destroy(loss: *mut cadft_loss);
 }
-pub const CADFT_LOSS_OBJECTIVE: _bindgen_ty_6 = 1;
-pub const CADFT_LOSS_WEIGHTING: _bindgen_ty_6 = 2;
-pub const CADFT_LOSS_BETA: _bindgen_ty_6 = 3;
-pub const CADFT_LOSS_EPS: _bindgen_ty_6 = 4;
-pub const CADFT_LOSS_DDOF: _bindgen_ty_6 = 5;
-pub const CADFT_LOSS_SCOPE: _bindgen_ty_6 = 6;
-pub const CADFT_LOSS_RUNNING_DECAY: _bindgen_ty_6 = 7;
-pub const CADFT_LOSS_RENORMALISE: _bindgen_ty_6 = 8;
-pub const CADFT_LOSS_NONFINITE: _bindgen_ty_6 = 9;
-pub const CADFT_LOSS_REDUCTION: _bindgen_ty_6 = 10;
-pub const CADFT_LOSS_DENOMINATOR: _bindgen_ty_6 = 11;
-pub const CADFT_LOSS_GRAD_SCALE: _bindgen_ty_6 = 12;
-pub const CADFT_LOSS_IGNORE_INDEX: _bindgen_ty_6 = 13;
-pub const CADFT_LOSS_LABEL_OFFSET: _bindgen_ty_6 = 14;
-pub const CADFT_LOSS_Z_LOSS: _bindgen_ty_6 = 15;
-pub const CADFT_LOSS_LABEL_SMOOTHING: _bindgen_ty_6 = 16;
-pub const CADFT_LOSS_SOFTCAP: _bindgen_ty_6 = 17;
-pub const CADFT_LOSS_POWER_Q: _bindgen_ty_6 = 18;
-pub const CADFT_LOSS_FOCAL_GAMMA: _bindgen_ty_6 = 19;
-pub const CADFT_LOSS_EAFT_ALPHA: _bindgen_ty_6 = 20;
-pub const CADFT_LOSS_INFOSFT_TARGET: _bindgen_ty_6 = 21;
-pub type _bindgen_ty_6 = ::std::os::raw::c_uint;
-pub const CADFT_OBJECTIVE_SFT: _bindgen_ty_7 = 0;
-pub const CADFT_OBJECTIVE_DFT: _bindgen_ty_7 = 1;
-pub const CADFT_OBJECTIVE_DFT_NOSG: _bindgen_ty_7 = 2;
-pub const CADFT_OBJECTIVE_POWER: _bindgen_ty_7 = 3;
-pub const CADFT_OBJECTIVE_FOCAL: _bindgen_ty_7 = 4;
-pub const CADFT_OBJECTIVE_EAFT: _bindgen_ty_7 = 5;
-pub const CADFT_OBJECTIVE_INFOSFT: _bindgen_ty_7 = 6;
-pub const CADFT_OBJECTIVE_HOST: _bindgen_ty_7 = 7;
+pub const CADFT_LOSS_OBJECTIVE: _bindgen_ty_7 = 1;
+pub const CADFT_LOSS_WEIGHTING: _bindgen_ty_7 = 2;
+pub const CADFT_LOSS_BETA: _bindgen_ty_7 = 3;
+pub const CADFT_LOSS_EPS: _bindgen_ty_7 = 4;
+pub const CADFT_LOSS_DDOF: _bindgen_ty_7 = 5;
+pub const CADFT_LOSS_SCOPE: _bindgen_ty_7 = 6;
+pub const CADFT_LOSS_RUNNING_DECAY: _bindgen_ty_7 = 7;
+pub const CADFT_LOSS_RENORMALISE: _bindgen_ty_7 = 8;
+pub const CADFT_LOSS_NONFINITE: _bindgen_ty_7 = 9;
+pub const CADFT_LOSS_REDUCTION: _bindgen_ty_7 = 10;
+pub const CADFT_LOSS_DENOMINATOR: _bindgen_ty_7 = 11;
+pub const CADFT_LOSS_GRAD_SCALE: _bindgen_ty_7 = 12;
+pub const CADFT_LOSS_IGNORE_INDEX: _bindgen_ty_7 = 13;
+pub const CADFT_LOSS_LABEL_OFFSET: _bindgen_ty_7 = 14;
+pub const CADFT_LOSS_Z_LOSS: _bindgen_ty_7 = 15;
+pub const CADFT_LOSS_LABEL_SMOOTHING: _bindgen_ty_7 = 16;
+pub const CADFT_LOSS_SOFTCAP: _bindgen_ty_7 = 17;
+pub const CADFT_LOSS_POWER_Q: _bindgen_ty_7 = 18;
+pub const CADFT_LOSS_FOCAL_GAMMA: _bindgen_ty_7 = 19;
+pub const CADFT_LOSS_EAFT_ALPHA: _bindgen_ty_7 = 20;
+pub const CADFT_LOSS_INFOSFT_TARGET: _bindgen_ty_7 = 21;
 pub type _bindgen_ty_7 = ::std::os::raw::c_uint;
-pub const CADFT_SCOPE_EXACT: _bindgen_ty_8 = 0;
-pub const CADFT_SCOPE_RUNNING: _bindgen_ty_8 = 1;
-pub const CADFT_SCOPE_LOCAL: _bindgen_ty_8 = 2;
+pub const CADFT_OBJECTIVE_SFT: _bindgen_ty_8 = 0;
+pub const CADFT_OBJECTIVE_DFT: _bindgen_ty_8 = 1;
+pub const CADFT_OBJECTIVE_DFT_NOSG: _bindgen_ty_8 = 2;
+pub const CADFT_OBJECTIVE_POWER: _bindgen_ty_8 = 3;
+pub const CADFT_OBJECTIVE_FOCAL: _bindgen_ty_8 = 4;
+pub const CADFT_OBJECTIVE_EAFT: _bindgen_ty_8 = 5;
+pub const CADFT_OBJECTIVE_INFOSFT: _bindgen_ty_8 = 6;
+pub const CADFT_OBJECTIVE_HOST: _bindgen_ty_8 = 7;
 pub type _bindgen_ty_8 = ::std::os::raw::c_uint;
-pub const CADFT_NONFINITE_ERROR: _bindgen_ty_9 = 0;
-pub const CADFT_NONFINITE_SKIP: _bindgen_ty_9 = 1;
+pub const CADFT_SCOPE_EXACT: _bindgen_ty_9 = 0;
+pub const CADFT_SCOPE_RUNNING: _bindgen_ty_9 = 1;
+pub const CADFT_SCOPE_LOCAL: _bindgen_ty_9 = 2;
 pub type _bindgen_ty_9 = ::std::os::raw::c_uint;
-pub const CADFT_REDUCTION_TOKEN_MEAN: _bindgen_ty_10 = 0;
-pub const CADFT_REDUCTION_SAMPLE_SUM: _bindgen_ty_10 = 1;
-pub const CADFT_REDUCTION_SAMPLE_MEAN: _bindgen_ty_10 = 2;
-pub const CADFT_REDUCTION_SUM: _bindgen_ty_10 = 3;
+pub const CADFT_NONFINITE_ERROR: _bindgen_ty_10 = 0;
+pub const CADFT_NONFINITE_SKIP: _bindgen_ty_10 = 1;
 pub type _bindgen_ty_10 = ::std::os::raw::c_uint;
+pub const CADFT_REDUCTION_TOKEN_MEAN: _bindgen_ty_11 = 0;
+pub const CADFT_REDUCTION_SAMPLE_SUM: _bindgen_ty_11 = 1;
+pub const CADFT_REDUCTION_SAMPLE_MEAN: _bindgen_ty_11 = 2;
+pub const CADFT_REDUCTION_SUM: _bindgen_ty_11 = 3;
+pub type _bindgen_ty_11 = ::std::os::raw::c_uint;
 extern "C" {
     pub fn cadft_loss_set_i64(
         loss: *mut cadft_loss,
@@ -1852,13 +1854,13 @@ extern "C" {
 extern "C" {
     pub fn cadft_loss_cancel(loss: *mut cadft_loss);
 }
-pub const CADFT_EXCHANGE_ROW_MAX: _bindgen_ty_11 = 1;
-pub const CADFT_EXCHANGE_ROW_SUM: _bindgen_ty_11 = 2;
-pub const CADFT_EXCHANGE_SAMPLES: _bindgen_ty_11 = 3;
-pub const CADFT_EXCHANGE_MOMENTS: _bindgen_ty_11 = 4;
-pub const CADFT_EXCHANGE_WEIGHTS: _bindgen_ty_11 = 5;
-pub const CADFT_EXCHANGE_REPORT: _bindgen_ty_11 = 6;
-pub type _bindgen_ty_11 = ::std::os::raw::c_uint;
+pub const CADFT_EXCHANGE_ROW_MAX: _bindgen_ty_12 = 1;
+pub const CADFT_EXCHANGE_ROW_SUM: _bindgen_ty_12 = 2;
+pub const CADFT_EXCHANGE_SAMPLES: _bindgen_ty_12 = 3;
+pub const CADFT_EXCHANGE_MOMENTS: _bindgen_ty_12 = 4;
+pub const CADFT_EXCHANGE_WEIGHTS: _bindgen_ty_12 = 5;
+pub const CADFT_EXCHANGE_REPORT: _bindgen_ty_12 = 6;
+pub type _bindgen_ty_12 = ::std::os::raw::c_uint;
 extern "C" {
     pub fn cadft_loss_export(
         loss: *mut cadft_loss,
@@ -1880,18 +1882,18 @@ extern "C" {
         error: *mut cadft_error,
     ) -> i32;
 }
-pub const CADFT_ROWS_NLL: _bindgen_ty_12 = 1;
-pub const CADFT_ROWS_P: _bindgen_ty_12 = 2;
-pub const CADFT_ROWS_ENTROPY: _bindgen_ty_12 = 3;
-pub const CADFT_ROWS_K: _bindgen_ty_12 = 4;
-pub const CADFT_ROWS_SCALE: _bindgen_ty_12 = 5;
-pub const CADFT_ROWS_LOSS: _bindgen_ty_12 = 6;
-pub type _bindgen_ty_12 = ::std::os::raw::c_uint;
-pub const CADFT_SAMPLES_C: _bindgen_ty_13 = 1;
-pub const CADFT_SAMPLES_CHAT: _bindgen_ty_13 = 2;
-pub const CADFT_SAMPLES_W: _bindgen_ty_13 = 3;
-pub const CADFT_SAMPLES_ROWS: _bindgen_ty_13 = 4;
+pub const CADFT_ROWS_NLL: _bindgen_ty_13 = 1;
+pub const CADFT_ROWS_P: _bindgen_ty_13 = 2;
+pub const CADFT_ROWS_ENTROPY: _bindgen_ty_13 = 3;
+pub const CADFT_ROWS_K: _bindgen_ty_13 = 4;
+pub const CADFT_ROWS_SCALE: _bindgen_ty_13 = 5;
+pub const CADFT_ROWS_LOSS: _bindgen_ty_13 = 6;
 pub type _bindgen_ty_13 = ::std::os::raw::c_uint;
+pub const CADFT_SAMPLES_C: _bindgen_ty_14 = 1;
+pub const CADFT_SAMPLES_CHAT: _bindgen_ty_14 = 2;
+pub const CADFT_SAMPLES_W: _bindgen_ty_14 = 3;
+pub const CADFT_SAMPLES_ROWS: _bindgen_ty_14 = 4;
+pub type _bindgen_ty_14 = ::std::os::raw::c_uint;
 extern "C" {
     pub fn cadft_loss_get_rows(
         loss: *mut cadft_loss,
@@ -1945,22 +1947,22 @@ extern "C" {
 extern "C" {
     pub fn cadft_model_destroy(model: *mut cadft_model);
 }
-pub const CADFT_MODEL_WEIGHT_DTYPE: _bindgen_ty_14 = 1;
-pub const CADFT_MODEL_CHECKPOINTING: _bindgen_ty_14 = 2;
-pub const CADFT_MODEL_PARAMETERS: _bindgen_ty_14 = 100;
-pub const CADFT_MODEL_ELEMENTS: _bindgen_ty_14 = 101;
-pub const CADFT_MODEL_VOCAB: _bindgen_ty_14 = 102;
-pub const CADFT_MODEL_HIDDEN: _bindgen_ty_14 = 103;
-pub const CADFT_MODEL_LAYERS: _bindgen_ty_14 = 104;
-pub const CADFT_MODEL_HEADS: _bindgen_ty_14 = 105;
-pub const CADFT_MODEL_KV_HEADS: _bindgen_ty_14 = 106;
-pub const CADFT_MODEL_HEAD_DIM: _bindgen_ty_14 = 107;
-pub const CADFT_MODEL_INTERMEDIATE: _bindgen_ty_14 = 108;
-pub const CADFT_MODEL_POSITIONS: _bindgen_ty_14 = 109;
-pub const CADFT_MODEL_WEIGHT_BYTES: _bindgen_ty_14 = 110;
-pub const CADFT_MODEL_GRAD_BYTES: _bindgen_ty_14 = 111;
-pub const CADFT_MODEL_ARENA_BYTES: _bindgen_ty_14 = 112;
-pub type _bindgen_ty_14 = ::std::os::raw::c_uint;
+pub const CADFT_MODEL_WEIGHT_DTYPE: _bindgen_ty_15 = 1;
+pub const CADFT_MODEL_CHECKPOINTING: _bindgen_ty_15 = 2;
+pub const CADFT_MODEL_PARAMETERS: _bindgen_ty_15 = 100;
+pub const CADFT_MODEL_ELEMENTS: _bindgen_ty_15 = 101;
+pub const CADFT_MODEL_VOCAB: _bindgen_ty_15 = 102;
+pub const CADFT_MODEL_HIDDEN: _bindgen_ty_15 = 103;
+pub const CADFT_MODEL_LAYERS: _bindgen_ty_15 = 104;
+pub const CADFT_MODEL_HEADS: _bindgen_ty_15 = 105;
+pub const CADFT_MODEL_KV_HEADS: _bindgen_ty_15 = 106;
+pub const CADFT_MODEL_HEAD_DIM: _bindgen_ty_15 = 107;
+pub const CADFT_MODEL_INTERMEDIATE: _bindgen_ty_15 = 108;
+pub const CADFT_MODEL_POSITIONS: _bindgen_ty_15 = 109;
+pub const CADFT_MODEL_WEIGHT_BYTES: _bindgen_ty_15 = 110;
+pub const CADFT_MODEL_GRAD_BYTES: _bindgen_ty_15 = 111;
+pub const CADFT_MODEL_ARENA_BYTES: _bindgen_ty_15 = 112;
+pub type _bindgen_ty_15 = ::std::os::raw::c_uint;
 extern "C" {
     pub fn cadft_model_set_i64(
         model: *mut cadft_model,
@@ -2726,35 +2728,35 @@ extern "C" {
 extern "C" {
     pub fn cadft_optimizer_destroy(optimizer: *mut cadft_optimizer);
 }
-pub const CADFT_OPTIMIZER_KIND: _bindgen_ty_15 = 1;
-pub const CADFT_OPTIMIZER_LR: _bindgen_ty_15 = 2;
-pub const CADFT_OPTIMIZER_BETA1: _bindgen_ty_15 = 3;
-pub const CADFT_OPTIMIZER_BETA2: _bindgen_ty_15 = 4;
-pub const CADFT_OPTIMIZER_EPS: _bindgen_ty_15 = 5;
-pub const CADFT_OPTIMIZER_WEIGHT_DECAY: _bindgen_ty_15 = 6;
-pub const CADFT_OPTIMIZER_MOMENTUM: _bindgen_ty_15 = 7;
-pub const CADFT_OPTIMIZER_NESTEROV: _bindgen_ty_15 = 8;
-pub const CADFT_OPTIMIZER_MASTER: _bindgen_ty_15 = 9;
-pub const CADFT_OPTIMIZER_CLIP_NORM: _bindgen_ty_15 = 10;
-pub const CADFT_OPTIMIZER_GRAD_SCALE: _bindgen_ty_15 = 11;
-pub const CADFT_OPTIMIZER_NONFINITE: _bindgen_ty_15 = 12;
-pub const CADFT_OPTIMIZER_SCHEDULE: _bindgen_ty_15 = 13;
-pub const CADFT_OPTIMIZER_PLANNED_STEPS: _bindgen_ty_15 = 14;
-pub const CADFT_OPTIMIZER_WARMUP_STEPS: _bindgen_ty_15 = 15;
-pub const CADFT_OPTIMIZER_WARMUP_FRACTION: _bindgen_ty_15 = 16;
-pub const CADFT_OPTIMIZER_LR_FLOOR: _bindgen_ty_15 = 17;
-pub const CADFT_OPTIMIZER_STEPS: _bindgen_ty_15 = 100;
-pub const CADFT_OPTIMIZER_SKIPPED: _bindgen_ty_15 = 101;
-pub const CADFT_OPTIMIZER_PARAMETERS: _bindgen_ty_15 = 102;
-pub const CADFT_OPTIMIZER_STATE_BYTES: _bindgen_ty_15 = 103;
-pub type _bindgen_ty_15 = ::std::os::raw::c_uint;
-pub const CADFT_KIND_ADAMW: _bindgen_ty_16 = 0;
-pub const CADFT_KIND_SGD: _bindgen_ty_16 = 1;
+pub const CADFT_OPTIMIZER_KIND: _bindgen_ty_16 = 1;
+pub const CADFT_OPTIMIZER_LR: _bindgen_ty_16 = 2;
+pub const CADFT_OPTIMIZER_BETA1: _bindgen_ty_16 = 3;
+pub const CADFT_OPTIMIZER_BETA2: _bindgen_ty_16 = 4;
+pub const CADFT_OPTIMIZER_EPS: _bindgen_ty_16 = 5;
+pub const CADFT_OPTIMIZER_WEIGHT_DECAY: _bindgen_ty_16 = 6;
+pub const CADFT_OPTIMIZER_MOMENTUM: _bindgen_ty_16 = 7;
+pub const CADFT_OPTIMIZER_NESTEROV: _bindgen_ty_16 = 8;
+pub const CADFT_OPTIMIZER_MASTER: _bindgen_ty_16 = 9;
+pub const CADFT_OPTIMIZER_CLIP_NORM: _bindgen_ty_16 = 10;
+pub const CADFT_OPTIMIZER_GRAD_SCALE: _bindgen_ty_16 = 11;
+pub const CADFT_OPTIMIZER_NONFINITE: _bindgen_ty_16 = 12;
+pub const CADFT_OPTIMIZER_SCHEDULE: _bindgen_ty_16 = 13;
+pub const CADFT_OPTIMIZER_PLANNED_STEPS: _bindgen_ty_16 = 14;
+pub const CADFT_OPTIMIZER_WARMUP_STEPS: _bindgen_ty_16 = 15;
+pub const CADFT_OPTIMIZER_WARMUP_FRACTION: _bindgen_ty_16 = 16;
+pub const CADFT_OPTIMIZER_LR_FLOOR: _bindgen_ty_16 = 17;
+pub const CADFT_OPTIMIZER_STEPS: _bindgen_ty_16 = 100;
+pub const CADFT_OPTIMIZER_SKIPPED: _bindgen_ty_16 = 101;
+pub const CADFT_OPTIMIZER_PARAMETERS: _bindgen_ty_16 = 102;
+pub const CADFT_OPTIMIZER_STATE_BYTES: _bindgen_ty_16 = 103;
 pub type _bindgen_ty_16 = ::std::os::raw::c_uint;
-pub const CADFT_SCHEDULE_CONSTANT: _bindgen_ty_17 = 0;
-pub const CADFT_SCHEDULE_LINEAR: _bindgen_ty_17 = 1;
-pub const CADFT_SCHEDULE_COSINE: _bindgen_ty_17 = 2;
+pub const CADFT_KIND_ADAMW: _bindgen_ty_17 = 0;
+pub const CADFT_KIND_SGD: _bindgen_ty_17 = 1;
 pub type _bindgen_ty_17 = ::std::os::raw::c_uint;
+pub const CADFT_SCHEDULE_CONSTANT: _bindgen_ty_18 = 0;
+pub const CADFT_SCHEDULE_LINEAR: _bindgen_ty_18 = 1;
+pub const CADFT_SCHEDULE_COSINE: _bindgen_ty_18 = 2;
+pub type _bindgen_ty_18 = ::std::os::raw::c_uint;
 extern "C" {
     pub fn cadft_optimizer_set_i64(
         optimizer: *mut cadft_optimizer,
@@ -3053,38 +3055,38 @@ extern "C" {
 extern "C" {
     pub fn cadft_rewrite_destroy(rewrite: *mut cadft_rewrite);
 }
-pub const CADFT_REWRITE_SIGNAL: _bindgen_ty_18 = 1;
-pub const CADFT_REWRITE_WARMUP_STEPS: _bindgen_ty_18 = 2;
-pub const CADFT_REWRITE_WARMUP_FRACTION: _bindgen_ty_18 = 3;
-pub const CADFT_REWRITE_PLANNED_STEPS: _bindgen_ty_18 = 4;
-pub const CADFT_REWRITE_INTERVAL: _bindgen_ty_18 = 5;
-pub const CADFT_REWRITE_FRACTION: _bindgen_ty_18 = 6;
-pub const CADFT_REWRITE_PROBABILITY: _bindgen_ty_18 = 7;
-pub const CADFT_REWRITE_DECAY: _bindgen_ty_18 = 8;
-pub const CADFT_REWRITE_MIN_OBSERVATIONS: _bindgen_ty_18 = 9;
-pub const CADFT_REWRITE_THRESHOLD: _bindgen_ty_18 = 10;
-pub const CADFT_REWRITE_CAP: _bindgen_ty_18 = 11;
-pub const CADFT_REWRITE_MIN_LENGTH: _bindgen_ty_18 = 12;
-pub const CADFT_REWRITE_MAX_LENGTH: _bindgen_ty_18 = 13;
-pub const CADFT_REWRITE_REQUIRE_END: _bindgen_ty_18 = 14;
-pub const CADFT_REWRITE_REQUIRE_LOWER: _bindgen_ty_18 = 15;
-pub const CADFT_REWRITE_SEED: _bindgen_ty_18 = 16;
-pub const CADFT_REWRITE_TOP_P: _bindgen_ty_18 = 17;
-pub const CADFT_REWRITE_TEMPERATURE: _bindgen_ty_18 = 18;
-pub const CADFT_REWRITE_SAMPLES: _bindgen_ty_18 = 100;
-pub const CADFT_REWRITE_OBSERVED: _bindgen_ty_18 = 101;
-pub const CADFT_REWRITE_IGNORED: _bindgen_ty_18 = 102;
-pub const CADFT_REWRITE_OPEN: _bindgen_ty_18 = 103;
-pub const CADFT_REWRITE_REWRITTEN: _bindgen_ty_18 = 104;
-pub const CADFT_REWRITE_PICKED: _bindgen_ty_18 = 105;
-pub const CADFT_REWRITE_ACCEPTED: _bindgen_ty_18 = 106;
-pub const CADFT_REWRITE_REJECTED: _bindgen_ty_18 = 107;
-pub const CADFT_REWRITE_LAST_STEP: _bindgen_ty_18 = 108;
-pub const CADFT_REWRITE_BYTES: _bindgen_ty_18 = 109;
-pub type _bindgen_ty_18 = ::std::os::raw::c_uint;
-pub const CADFT_SIGNAL_CHAT: _bindgen_ty_19 = 0;
-pub const CADFT_SIGNAL_C: _bindgen_ty_19 = 1;
+pub const CADFT_REWRITE_SIGNAL: _bindgen_ty_19 = 1;
+pub const CADFT_REWRITE_WARMUP_STEPS: _bindgen_ty_19 = 2;
+pub const CADFT_REWRITE_WARMUP_FRACTION: _bindgen_ty_19 = 3;
+pub const CADFT_REWRITE_PLANNED_STEPS: _bindgen_ty_19 = 4;
+pub const CADFT_REWRITE_INTERVAL: _bindgen_ty_19 = 5;
+pub const CADFT_REWRITE_FRACTION: _bindgen_ty_19 = 6;
+pub const CADFT_REWRITE_PROBABILITY: _bindgen_ty_19 = 7;
+pub const CADFT_REWRITE_DECAY: _bindgen_ty_19 = 8;
+pub const CADFT_REWRITE_MIN_OBSERVATIONS: _bindgen_ty_19 = 9;
+pub const CADFT_REWRITE_THRESHOLD: _bindgen_ty_19 = 10;
+pub const CADFT_REWRITE_CAP: _bindgen_ty_19 = 11;
+pub const CADFT_REWRITE_MIN_LENGTH: _bindgen_ty_19 = 12;
+pub const CADFT_REWRITE_MAX_LENGTH: _bindgen_ty_19 = 13;
+pub const CADFT_REWRITE_REQUIRE_END: _bindgen_ty_19 = 14;
+pub const CADFT_REWRITE_REQUIRE_LOWER: _bindgen_ty_19 = 15;
+pub const CADFT_REWRITE_SEED: _bindgen_ty_19 = 16;
+pub const CADFT_REWRITE_TOP_P: _bindgen_ty_19 = 17;
+pub const CADFT_REWRITE_TEMPERATURE: _bindgen_ty_19 = 18;
+pub const CADFT_REWRITE_SAMPLES: _bindgen_ty_19 = 100;
+pub const CADFT_REWRITE_OBSERVED: _bindgen_ty_19 = 101;
+pub const CADFT_REWRITE_IGNORED: _bindgen_ty_19 = 102;
+pub const CADFT_REWRITE_OPEN: _bindgen_ty_19 = 103;
+pub const CADFT_REWRITE_REWRITTEN: _bindgen_ty_19 = 104;
+pub const CADFT_REWRITE_PICKED: _bindgen_ty_19 = 105;
+pub const CADFT_REWRITE_ACCEPTED: _bindgen_ty_19 = 106;
+pub const CADFT_REWRITE_REJECTED: _bindgen_ty_19 = 107;
+pub const CADFT_REWRITE_LAST_STEP: _bindgen_ty_19 = 108;
+pub const CADFT_REWRITE_BYTES: _bindgen_ty_19 = 109;
 pub type _bindgen_ty_19 = ::std::os::raw::c_uint;
+pub const CADFT_SIGNAL_CHAT: _bindgen_ty_20 = 0;
+pub const CADFT_SIGNAL_C: _bindgen_ty_20 = 1;
+pub type _bindgen_ty_20 = ::std::os::raw::c_uint;
 extern "C" {
     pub fn cadft_rewrite_set_i64(
         rewrite: *mut cadft_rewrite,
@@ -3369,12 +3371,12 @@ extern "C" {
 extern "C" {
     pub fn cadft_rewrite_cancel(rewrite: *mut cadft_rewrite);
 }
-pub const CADFT_REJECTED_NOT: _bindgen_ty_20 = 0;
-pub const CADFT_REJECTED_TOO_SHORT: _bindgen_ty_20 = 1;
-pub const CADFT_REJECTED_TOO_LONG: _bindgen_ty_20 = 2;
-pub const CADFT_REJECTED_NOT_ENDED: _bindgen_ty_20 = 3;
-pub const CADFT_REJECTED_NOT_LOWER: _bindgen_ty_20 = 4;
-pub type _bindgen_ty_20 = ::std::os::raw::c_uint;
+pub const CADFT_REJECTED_NOT: _bindgen_ty_21 = 0;
+pub const CADFT_REJECTED_TOO_SHORT: _bindgen_ty_21 = 1;
+pub const CADFT_REJECTED_TOO_LONG: _bindgen_ty_21 = 2;
+pub const CADFT_REJECTED_NOT_ENDED: _bindgen_ty_21 = 3;
+pub const CADFT_REJECTED_NOT_LOWER: _bindgen_ty_21 = 4;
+pub type _bindgen_ty_21 = ::std::os::raw::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct cadft_rewrite_result {

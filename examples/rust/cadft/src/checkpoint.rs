@@ -2,10 +2,10 @@
 //! Checkpoints: all that a run goes on from, in a folder that is there as a
 //! whole or not at all.
 use std::path::{Path, PathBuf};
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
 use crate::error::{c_path, call, size_of, text, zeros};
-use crate::{sys, Context, Error, Loss, Model, Optimizer, Result, Rewriter, Status};
+use crate::{sys, Context, Loss, Model, Optimizer, Result, Rewriter};
 
 /// A step's checkpoint and the parts that go in or come out. All are of one
 /// context; any may be left out.
@@ -26,24 +26,7 @@ pub struct Checkpoint<'a> {
     optimizer: Option<&'a mut Optimizer>,
     loss: Option<&'a mut Loss>,
     rewriter: Option<&'a mut Rewriter>,
-    host: Option<&'a [u8]>,
-}
-
-/// The newest checkpoint of a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// There is none.
-    None,
-    /// That of the highest step.
-    Step(i64),
-    /// The newest one is damaged. Ask with its step for `before` to get an older
-    /// one.
-    Damaged {
-        /// Its step.
-        step: i64,
-        /// What is wrong.
-        error: Error,
-    },
+    host: &'a [u8],
 }
 
 impl<'a> Checkpoint<'a> {
@@ -57,7 +40,7 @@ impl<'a> Checkpoint<'a> {
             optimizer: None,
             loss: None,
             rewriter: None,
-            host: None,
+            host: &[],
         }
     }
 
@@ -92,9 +75,10 @@ impl<'a> Checkpoint<'a> {
         self
     }
 
-    /// The host's own: data order, random state. For [`save`](Self::save).
+    /// The host's own: data order, random state; no bytes, no such part. For
+    /// [`save`](Self::save).
     pub fn host(mut self, bytes: &'a [u8]) -> Self {
-        self.host = Some(bytes);
+        self.host = bytes;
         self
     }
 
@@ -125,8 +109,8 @@ impl<'a> Checkpoint<'a> {
                 .rewriter
                 .as_ref()
                 .map_or(null_mut(), |part| part.raw.as_ptr()),
-            host: self.host.map_or(null(), |bytes| bytes.as_ptr().cast()),
-            host_bytes: self.host.map_or(0, <[u8]>::len),
+            host: self.host.as_ptr().cast(),
+            host_bytes: self.host.len(),
         };
         call(|e| f(&raw, e))
     }
@@ -150,7 +134,7 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// Loads the parts, and returns the host's bytes.
+    /// Loads the parts, and returns the host's bytes, none where none were saved.
     pub fn load_with_host(self, context: &Context) -> Result<Vec<u8>> {
         let (context, mut n) = (context.raw.as_ptr(), 0);
         // Without parts nothing is changed.
@@ -159,29 +143,33 @@ impl<'a> Checkpoint<'a> {
         })?;
         let mut host = zeros::<u8>("the host's bytes", Some(n))?;
         self.with(|raw, e| unsafe {
-            let data = host.as_mut_ptr().cast();
+            // Asked for a part that is not there, it fails.
+            let data = match host.len() {
+                0 => null_mut(),
+                _ => host.as_mut_ptr().cast(),
+            };
             sys::cadft_checkpoint_load(context, raw, data, host.len(), &mut n, e)
         })?;
         host.truncate(n);
         Ok(host)
     }
 
-    /// The newest checkpoint in `folder`, with `before` only of steps below it.
-    /// A folder that is not there has none.
-    pub fn find(context: &Context, folder: impl AsRef<Path>, before: Option<i64>) -> Result<Found> {
+    /// Step of the newest checkpoint in `folder`, with `before` only of steps
+    /// below it. A folder that is not there has none. It goes by names:
+    /// [`load`](Self::load) refuses a damaged one with
+    /// [`Status::Format`](crate::Status::Format), and its step for `before` asks
+    /// for an older one.
+    pub fn find(
+        context: &Context,
+        folder: impl AsRef<Path>,
+        before: Option<i64>,
+    ) -> Result<Option<i64>> {
         let (folder, mut step) = (c_path("folder", folder.as_ref())?, -1);
-        let result = call(|e| unsafe {
+        call(|e| unsafe {
             let (context, before) = (context.raw.as_ptr(), before.unwrap_or(-1));
             sys::cadft_checkpoint_find(context, folder.as_ptr(), before, &mut step, e)
-        });
-        match result {
-            Ok(()) if step < 0 => Ok(Found::None),
-            Ok(()) => Ok(Found::Step(step)),
-            Err(error) if error.status() == Status::Format && step >= 0 => {
-                Ok(Found::Damaged { step, error })
-            }
-            Err(error) => Err(error),
-        }
+        })?;
+        Ok((step >= 0).then(|| step))
     }
 
     /// The folder of a step's checkpoint, there or not, for [`Model::load`] and

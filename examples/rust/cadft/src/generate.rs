@@ -2,11 +2,10 @@
 //! Prompts continued.
 use std::ops::ControlFlow;
 use std::os::raw::c_void;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 use crate::callback::{guard, BoxError};
 use crate::error::{call, length, size_of, zeros};
-use crate::tensor::{pointer, raw_option};
 use crate::{sys, Error, Model, ModelFact, Result, Status, Tokens};
 
 /// How tokens are drawn. The default is the most likely one each time.
@@ -26,6 +25,27 @@ pub struct Sampling<'a> {
     pub keys: &'a [i64],
     /// Of the optimizer, say.
     pub step: i64,
+}
+
+impl Sampling<'_> {
+    /// What it says of a call's description.
+    fn raw(&self) -> sys::cadft_generate_desc {
+        sys::cadft_generate_desc {
+            struct_size: size_of::<sys::cadft_generate_desc>(),
+            max_new_tokens: self.max_new_tokens,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            stop_tokens: self.stop_tokens.as_ptr(),
+            n_stop_tokens: length(self.stop_tokens.len()),
+            seed: self.seed,
+            keys: match self.keys {
+                [] => null(),
+                keys => keys.as_ptr(),
+            },
+            step: self.step,
+            ..Default::default()
+        }
+    }
 }
 
 /// A token that was drawn.
@@ -90,39 +110,29 @@ impl Model {
     ) -> Result<Vec<Vec<i32>>> {
         let count = prompts.count();
         check_keys(sampling.keys, count)?;
+        if prompts.logit_rows.is_some() {
+            let message = "prompts have logit_rows, expected none: each is continued at its end";
+            return Err(Error::new(Status::Arg, message));
+        }
         // More than the positions is refused before anything is written.
         let most = self.fact(ModelFact::Positions)?;
         let width = sampling.max_new_tokens.clamp(0, most) as usize;
         let mut tokens = zeros("new tokens", count.checked_mul(width))?;
         let mut lengths = zeros::<i64>("lengths", Some(count))?;
-        let raw = |t: &Option<crate::TensorRef<'_>>| raw_option(t.as_ref().map(|t| &t.view));
-        let (view, ends) = (prompts.tokens.view.raw(), raw(&prompts.cu_seqlens));
-        let prompt_lengths = raw(&prompts.lengths);
-        let desc = sys::cadft_generate_desc {
-            struct_size: size_of::<sys::cadft_generate_desc>(),
-            tokens: &view,
-            cu_seqlens: pointer(&ends),
-            lengths: pointer(&prompt_lengths),
-            max_new_tokens: sampling.max_new_tokens,
-            temperature: sampling.temperature,
-            top_p: sampling.top_p,
-            stop_tokens: sampling.stop_tokens.as_ptr(),
-            n_stop_tokens: length(sampling.stop_tokens.len()),
-            seed: sampling.seed,
-            keys: if sampling.keys.is_empty() {
-                null()
-            } else {
-                sampling.keys.as_ptr()
-            },
-            step: sampling.step,
-            on_token: listener.as_ref().map(|_| on_token as _),
-            user: listener.map_or(std::ptr::null_mut(), |l| (l as *mut Listener<'_>).cast()),
-            n_prompts: length(count),
-            ..Default::default()
-        };
-        call(|e| unsafe {
-            let (tokens, lengths) = (tokens.as_mut_ptr(), lengths.as_mut_ptr());
-            sys::cadft_model_generate(self.raw.as_ptr(), &desc, tokens, lengths, e)
+        prompts.with(true, |batch| {
+            let desc = sys::cadft_generate_desc {
+                tokens: batch.tokens,
+                cu_seqlens: batch.cu_seqlens,
+                lengths: batch.lengths,
+                on_token: listener.as_ref().map(|_| on_token as _),
+                user: listener.map_or(null_mut(), |l| (l as *mut Listener<'_>).cast()),
+                n_prompts: length(count),
+                ..sampling.raw()
+            };
+            call(|e| unsafe {
+                let (tokens, lengths) = (tokens.as_mut_ptr(), lengths.as_mut_ptr());
+                sys::cadft_model_generate(self.raw.as_ptr(), &desc, tokens, lengths, e)
+            })
         })?;
         let answer = |(row, &n): (&[i32], &i64)| row[..n as usize].to_vec();
         Ok(tokens

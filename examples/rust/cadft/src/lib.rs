@@ -65,7 +65,7 @@ mod tensor;
 
 pub use cadft_sys as sys;
 pub use callback::{BoxError, Outcome};
-pub use checkpoint::{Checkpoint, Found};
+pub use checkpoint::Checkpoint;
 pub use context::{Context, ContextBuilder, Level, Parallel};
 pub use error::{Error, Result, Status};
 pub use generate::{Drawn, Sampling};

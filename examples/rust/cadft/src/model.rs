@@ -65,8 +65,8 @@ facts! {
 pub struct Tokens<'a> {
     pub(crate) tokens: TensorRef<'a>,
     pub(crate) cu_seqlens: Option<TensorRef<'a>>,
-    pub(crate) lengths: Option<TensorRef<'a>>,
-    logit_rows: Option<TensorRef<'a>>,
+    lengths: Option<TensorRef<'a>>,
+    pub(crate) logit_rows: Option<TensorRef<'a>>,
     stream: *mut c_void,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Tokens<'a> {
         self
     }
 
-    fn with<R>(&self, no_grad: bool, f: impl FnOnce(&sys::cadft_model_batch) -> R) -> R {
+    pub(crate) fn with<R>(&self, no_grad: bool, f: impl FnOnce(&sys::cadft_model_batch) -> R) -> R {
         let raw = |tensor: &Option<TensorRef<'_>>| raw_option(tensor.as_ref().map(|t| &t.view));
         let (tokens, rows) = (self.tokens.view.raw(), raw(&self.logit_rows));
         let (cu_seqlens, lengths) = (raw(&self.cu_seqlens), raw(&self.lengths));

@@ -8,7 +8,7 @@ use crate::error::{self, length};
 use crate::{sys, Error, Result, Status};
 
 /// A tensor's most dimensions.
-pub const MAX_DIMS: usize = 8;
+pub const MAX_DIMS: usize = sys::CADFT_NDIM_MAX as usize;
 
 macro_rules! dtypes {
     ($($name:ident $constant:ident $type:ty)*) => {

@@ -207,28 +207,30 @@ fn tokens_are_told_as_they_are_drawn() {
         .unwrap_err();
     assert_eq!(error.message(), "the token closure failed: full");
     assert_eq!(model.generate(&prompts, &sampling).unwrap(), all);
+}
 
-    let wrong = |sampling: Sampling<'_>, model: &mut cadft::Model| {
-        model.generate(&prompts, &sampling).unwrap_err().status()
+#[test]
+fn what_cannot_be_generated_is_refused() {
+    let context = Context::new().unwrap();
+    let mut model = small_model(&context).unwrap();
+    let (prompts, ends) = ([1, 2, 3, 4, 5], [0, 3, 5]);
+    let prompts = Tokens::packed(&prompts, &ends);
+    let mut wrong = |prompts: &Tokens<'_>, sampling: Sampling<'_>| {
+        model.generate(prompts, &sampling).unwrap_err().status()
     };
-    assert_eq!(wrong(Sampling::default(), &mut model), Status::Arg);
-    let many = Sampling {
-        max_new_tokens: i64::MAX,
+    let new = |n: i64| Sampling {
+        max_new_tokens: n,
         ..Default::default()
     };
-    assert_eq!(wrong(many, &mut model), Status::Arg);
-    assert_eq!(
-        wrong(
-            Sampling {
-                keys: &[1],
-                ..sampling
-            },
-            &mut model
-        ),
-        Status::Shape
-    );
+    assert_eq!(wrong(&prompts, new(0)), Status::Arg);
+    assert_eq!(wrong(&prompts, new(i64::MAX)), Status::Arg);
+    assert_eq!(wrong(&prompts.logit_rows(&[4]), new(4)), Status::Arg);
+    let keys = Sampling {
+        keys: &[1],
+        ..new(4)
+    };
+    assert_eq!(wrong(&prompts, keys), Status::Shape);
     // As many prompts as there are numbers, each empty.
     let nothing = TensorRef::new::<i32>(&[], &[usize::MAX, 0]).unwrap();
-    let error = model.generate(&Tokens::new(nothing), &sampling);
-    assert_eq!(error.unwrap_err().status(), Status::NoMemory);
+    assert_eq!(wrong(&Tokens::new(nothing), new(4)), Status::NoMemory);
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use cadft::{
-    Answer, Checkpoint, Context, Error, Exchange, Found, Limits, Loss, Model, ModelFact, Optimizer,
+    Answer, Checkpoint, Context, Error, Exchange, Limits, Loss, Model, ModelFact, Optimizer,
     OptimizerFact, RewriteFact, Rewriter, RowValue, SampleValue, Status, Targets, TensorMut,
     TensorRef, Tokens, Verdict,
 };
@@ -122,7 +122,12 @@ fn parameters_are_the_hosts_to_change() {
         .fill(1.0);
     let logits = model.forward_no_grad(&Tokens::new(&[1, 2])).unwrap();
     assert!(logits.as_slice::<f32>().unwrap().iter().all(|z| *z == 0.0));
+}
 
+#[test]
+fn batches_are_planned_and_calls_refused() {
+    let context = Context::new().unwrap();
+    let mut model = small_model(&context).unwrap();
     let limits = Limits {
         rows: 8,
         ..Limits::default()
@@ -350,7 +355,7 @@ fn a_run_goes_on_from_a_checkpoint() {
     let folder = Scratch::new("checkpoint");
     let run = folder.path().join("run");
     let (mut model, mut loss, mut optimizer) = trainer(&context).unwrap();
-    assert_eq!(Checkpoint::find(&context, &run, None).unwrap(), Found::None);
+    assert_eq!(Checkpoint::find(&context, &run, None).unwrap(), None);
     train(&mut model, &mut loss, &mut optimizer).unwrap();
     Checkpoint::new(&run, 1)
         .keep(2)
@@ -363,14 +368,8 @@ fn a_run_goes_on_from_a_checkpoint() {
     let expected = train(&mut model, &mut loss, &mut optimizer).unwrap();
     drop((model, loss, optimizer));
 
-    assert_eq!(
-        Checkpoint::find(&context, &run, None).unwrap(),
-        Found::Step(1)
-    );
-    assert_eq!(
-        Checkpoint::find(&context, &run, Some(1)).unwrap(),
-        Found::None
-    );
+    assert_eq!(Checkpoint::find(&context, &run, None).unwrap(), Some(1));
+    assert_eq!(Checkpoint::find(&context, &run, Some(1)).unwrap(), None);
     let mut model = Model::new(&context).unwrap();
     Checkpoint::new(&run, 1)
         .model(&mut model)
@@ -388,8 +387,20 @@ fn a_run_goes_on_from_a_checkpoint() {
         train(&mut model, &mut loss, &mut optimizer).unwrap(),
         expected
     );
+}
 
-    let path = Checkpoint::path(&run, 1).unwrap();
+#[test]
+fn folders_are_read_and_refused() {
+    let context = Context::new().unwrap();
+    let folder = Scratch::new("folders");
+    let (mut model, mut loss, mut optimizer) = trainer(&context).unwrap();
+    train(&mut model, &mut loss, &mut optimizer).unwrap();
+    let point = Checkpoint::new(folder.path(), 1).model(&mut model);
+    point.save(&context).unwrap();
+    let host = Checkpoint::new(folder.path(), 1).load_with_host(&context);
+    assert!(host.unwrap().is_empty());
+
+    let path = Checkpoint::path(folder.path(), 1).unwrap();
     let mut copy = Model::new(&context).unwrap();
     copy.load(&path).unwrap();
     copy.save(folder.path().join("copy")).unwrap();
@@ -398,10 +409,12 @@ fn a_run_goes_on_from_a_checkpoint() {
         .unwrap();
     optimizer.load(folder.path().join("state")).unwrap();
     std::fs::write(path.join("checkpoint.json"), "{").unwrap();
-    match Checkpoint::find(&context, &run, None).unwrap() {
-        Found::Damaged { step: 1, error } => assert_eq!(error.status(), Status::Format),
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(
+        Checkpoint::find(&context, folder.path(), None).unwrap(),
+        Some(1)
+    );
+    let damaged = Checkpoint::new(folder.path(), 1).load(&context);
+    assert_eq!(damaged.unwrap_err().status(), Status::Format);
     let error = copy.load(folder.path().join("nothing")).unwrap_err();
     assert_eq!(error.status(), Status::Phase, "{error}");
     let error = Model::new(&context)
