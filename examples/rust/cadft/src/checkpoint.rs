@@ -169,7 +169,7 @@ impl<'a> Checkpoint<'a> {
             let (context, before) = (context.raw.as_ptr(), before.unwrap_or(-1));
             sys::cadft_checkpoint_find(context, folder.as_ptr(), before, &mut step, e)
         })?;
-        Ok((step >= 0).then(|| step))
+        Ok((step >= 0).then_some(step))
     }
 
     /// The folder of a step's checkpoint, there or not, for [`Model::load`] and
