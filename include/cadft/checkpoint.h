@@ -127,11 +127,11 @@ CADFT_API int32_t cadft_checkpoint_find(cadft_context *context,
  *  The model must be without weights, the optimizer have the parameters that
  *  it was saved with, the loss be between steps.
  *
- *  @param host        gets the host's bytes; NULL: not wanted
- *  @param capacity    bytes of `host`
+ *  @param host        gets the host's bytes
+ *  @param capacity    bytes of `host`; 0: not wanted
  *  @param host_bytes  how many there are, 0: no such part; also set on
  *                     CADFT_E_SPACE. May be NULL. To ask for it alone: no part,
- *                     `host` NULL
+ *                     capacity 0
  *  Errors: CADFT_E_NULL, CADFT_E_ARG, CADFT_E_IO, CADFT_E_FORMAT (a part that
  *  is not in the checkpoint, a damaged file; names part or file),
  *  CADFT_E_STATE (names the file), CADFT_E_SPACE (host), CADFT_E_PHASE,

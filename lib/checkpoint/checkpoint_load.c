@@ -32,7 +32,7 @@ static int is_wanted(const struct loading *l, int32_t part)
     case CADFT__PART_OPTIMIZER:
         return l->checkpoint->optimizer != NULL;
     default:
-        return l->host != NULL;
+        return l->capacity > 0;
     }
 }
 
@@ -58,7 +58,7 @@ static int32_t check_parts(const struct loading *l, cadft_error *error)
                                l->folder.shown.text, cadft__parts[p].name);
     if (l->host_bytes)
         *l->host_bytes = host;
-    if (l->host && l->capacity < host)
+    if (l->capacity && l->capacity < host)
         return cadft__fail(error, CADFT_E_SPACE,
                            "capacity is %zu bytes, expected %zu for the "
                            "host's part",

@@ -204,12 +204,16 @@ read_selected(const layout *l, cadft__sequences *out, cadft_error *error)
                            (long long)out->logit_rows, (long long)out->rows);
     for (int64_t i = 0; !out->all_logits && i < out->logit_rows; i++) {
         int64_t row = integer(&l->logit_rows, i);
-        if (row <= before || row >= out->rows)
+        if (row < 0 || row >= out->rows)
             return cadft__fail(error, CADFT_E_ARG,
-                               "logit_rows[%lld] is %lld, expected %lld to "
-                               "%lld: ascending rows of the batch",
+                               "logit_rows[%lld] is %lld, expected 0 to %lld",
                                (long long)i, (long long)row,
-                               (long long)before + 1, (long long)out->rows - 1);
+                               (long long)out->rows - 1);
+        if (row <= before)
+            return cadft__fail(error, CADFT_E_ARG,
+                               "logit_rows[%lld] is %lld, expected more than "
+                               "the %lld before it",
+                               (long long)i, (long long)row, (long long)before);
         out->selected[i] = (int32_t)(before = row);
     }
     return CADFT_OK;
