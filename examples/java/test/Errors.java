@@ -46,7 +46,7 @@ final class Errors {
         Check.refused(Cadft.CADFT_E_ARG, () -> loss.set("power_q", Double.NaN));
         Check.refused(Cadft.CADFT_E_ARG, () -> loss.set("objective", "\u00e4"));
         try (Model model = new Model(context); Optimizer optimizer = new Optimizer(context)) {
-            Check.refused(Cadft.CADFT_E_PHASE, () -> model.getLong(Cadft.CADFT_MODEL_VOCAB));
+            Check.refused(Cadft.CADFT_E_PHASE, () -> model.getLong("vocab"));
             Check.refused(Cadft.CADFT_E_IO, () -> model.load("not/there"));
             Check.refused(Cadft.CADFT_E_FORMAT, () -> model.init("{", 1));
             optimizer.set("lr", 1e-5).set("nesterov", false);

@@ -28,11 +28,11 @@ final class Training {
                 Optimizer optimizer = new Optimizer(context).set("lr", 1e-3);
                 Optimizer other = new Optimizer(context)) {
             long added = optimizer.add(model);
-            Check.equal(model.getLong(Cadft.CADFT_MODEL_PARAMETERS), added, "parameters");
+            Check.equal(model.getLong("parameters"), added, "parameters");
             Check.that(optimizer.group("*norm*", 0.5, 0) > 0, "group");
             double[] losses = Train.train(model, loss, optimizer, 3);
             Check.that(losses[1] < losses[0] && losses[2] < losses[1], "the loss does not fall");
-            Check.equal(3L, optimizer.getLong(Cadft.CADFT_OPTIMIZER_STEPS), "steps");
+            Check.equal(3L, optimizer.getLong("steps"), "steps");
             Check.equal(1e-3, optimizer.lr(0), "rate");
             Check.that(optimizer.norm() > 0, "norm");
             model.save(folder);
@@ -40,7 +40,7 @@ final class Training {
             copy.load(folder);
             other.add(copy);
             other.load(state);
-            Check.equal(3L, other.getLong(Cadft.CADFT_OPTIMIZER_STEPS), "steps loaded");
+            Check.equal(3L, other.getLong("steps"), "steps loaded");
             long index = model.find("model.norm.weight");
             Check.equal(model.parameter(index).value().floats(),
                     copy.parameter(index).value().floats(), "weights loaded");
