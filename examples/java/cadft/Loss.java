@@ -135,6 +135,7 @@ public final class Loss extends Noun {
         }
     }
 
+    /** Starts a step of so many samples, over all its micro-batches; ids are below that. */
     public void begin(long samples) {
         call((self, error) -> Cadft.cadft_loss_begin(self, samples, error));
     }
@@ -153,6 +154,7 @@ public final class Loss extends Noun {
         return micro[0];
     }
 
+    /** Makes weights of what was observed: once, but with scope running or local each time. */
     public void weigh() {
         call((self, error) -> Cadft.cadft_loss_weigh(self, error));
     }
@@ -170,7 +172,7 @@ public final class Loss extends Noun {
         return new Report(report);
     }
 
-    /** What end would report now, once all is weighed, or what it reported. */
+    /** What {@link #end} would report now, once all is weighed, or what it reported. */
     public Report report() {
         cadft_loss_report report = new cadft_loss_report();
         call((self, error) -> Cadft.cadft_loss_get_report(self, report, error));

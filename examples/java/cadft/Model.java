@@ -28,6 +28,11 @@ public final class Model extends Noun {
         public Batch(Tensor tokens, Tensor cuSeqlens) {
             this(tokens, cuSeqlens, null, null, false);
         }
+
+        /** The same, for a forward pass that no backward pass follows. */
+        public Batch withoutGrad() {
+            return new Batch(tokens, cuSeqlens, lengths, logitRows, true);
+        }
     }
 
     /** The gradient is null where there is none: frozen, or before {@link #zeroGrad}. */
