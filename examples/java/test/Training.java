@@ -156,6 +156,7 @@ final class Training {
         for (int i = 0; i < MICRO.length; i++) {
             Tensor logits = model.forward(MICRO[i].withoutGrad());
             Check.equal((long) i, loss.observe(rows(logits, MICRO[i], i)), "micro-batch");
+            Check.refused(Cadft.CADFT_E_PHASE, () -> model.backward(logits));
         }
         Check.refused(Cadft.CADFT_E_PHASE, loss::report);
         loss.weigh();
