@@ -98,19 +98,11 @@ local function methods(cadft, Rewrite, Context)
         call(self, C.cadft_checkpoint_save, checkpoint(parts))
     end
 
-    -- Step of the newest checkpoint, of those below `before` if that is given, or nil. If that one
-    -- is damaged the error is CADFT_E_FORMAT and has its `step`.
+    -- Step of the newest checkpoint, of those below `before` if that is given, or nil. It goes by
+    -- names: whether the checkpoint is damaged load_checkpoint says.
     function Context:find_checkpoint(folder, before)
-        local step = ffi.new("int64_t[1]")
-        local good, thrown = pcall(call, self, C.cadft_checkpoint_find, folder, before or -1, step)
-        local found = step[0] >= 0 and tonumber(step[0]) or nil
-        if not good then
-            if getmetatable(thrown) == core.Error then
-                thrown.step = found
-            end
-            error(thrown, 0)
-        end
-        return found
+        local step = number(self, "int64_t[1]", C.cadft_checkpoint_find, folder, before or -1)
+        return step >= 0 and step or nil
     end
 
     -- Loads the parts that are given. Returns the host's string, empty if it saved none.

@@ -6,7 +6,7 @@ package cadft;
  * names the argument, its value and what was expected. The cause is what the host's callback
  * threw, if that ended the call.
  */
-public class CadftException extends RuntimeException {
+public final class CadftException extends RuntimeException {
     private static final long serialVersionUID = 1;
 
     private final int status;

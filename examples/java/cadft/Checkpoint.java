@@ -13,22 +13,6 @@ import java.util.stream.Stream;
 
 /** What a run goes on from, in a folder of its own: the parts that are not null. */
 public final class Checkpoint {
-    /** A checkpoint is damaged: {@link #find} again, before {@link #step()}, for an older one. */
-    public static final class Damaged extends CadftException {
-        private static final long serialVersionUID = 1;
-
-        private final long step;
-
-        private Damaged(CadftException e, long step) {
-            super(e.status(), e.getMessage(), null);
-            this.step = step;
-        }
-
-        public long step() {
-            return step;
-        }
-    }
-
     /** Holds the checkpoints. */
     public final String folder;
     /** Steps done; names the checkpoint. */
@@ -39,7 +23,7 @@ public final class Checkpoint {
     public Optimizer optimizer;
     public Loss loss;
     public Rewriter rewriter;
-    /** The host's own, to be saved: data order, random state. */
+    /** The host's own, to be saved: data order, random state. No bytes are no part. */
     public byte[] host;
 
     public Checkpoint(String folder, long step) {
@@ -50,8 +34,8 @@ public final class Checkpoint {
     /** As a whole or not at all. Between optimizer steps. */
     public void save(Context context) {
         call(context, (self, raw, error) -> {
-            if (host != null) {
-                raw.host = new Memory(Math.max(1, host.length));
+            if (host != null && host.length > 0) {
+                raw.host = new Memory(host.length);
                 raw.host.write(0, host, 0, host.length);
                 raw.host_bytes = host.length;
             }
@@ -77,18 +61,12 @@ public final class Checkpoint {
 
     /**
      * Step of the newest checkpoint, of those below `before` unless that is -1; -1 if there is
-     * none.
-     *
-     * @throws Damaged if that one is
+     * none. It goes by names: whether the checkpoint is damaged {@link #load} says.
      */
     public static long find(Context context, String folder, long before) {
-        long[] step = {-1};
-        try {
-            context.call((self, error) -> Cadft.cadft_checkpoint_find(self, folder, before, step,
-                    error));
-        } catch (CadftException e) {
-            throw e.status() == Cadft.CADFT_E_FORMAT ? new Damaged(e, step[0]) : e;
-        }
+        long[] step = new long[1];
+        context.call((self, error) -> Cadft.cadft_checkpoint_find(self, folder, before, step,
+                error));
         return step[0];
     }
 

@@ -289,8 +289,8 @@ function tests.checkpoints()
     local file = assert(io.open(path .. "/checkpoint.json", "w"))
     file:write("{")
     file:close()
-    local thrown = refused(C.CADFT_E_FORMAT, context.find_checkpoint, context, folder)
-    assert(thrown.step == 2 and context:find_checkpoint(folder, thrown.step) == 1)
+    assert(context:find_checkpoint(folder) == 2 and context:find_checkpoint(folder, 2) == 1)
+    refused(C.CADFT_E_FORMAT, context.load_checkpoint, context, {folder = folder, step = 2})
     refused(C.CADFT_E_ARG, cadft.checkpoint_path, folder, -1)
 end
 
