@@ -45,8 +45,10 @@ final class Checkpoints {
         }
     }
 
+    /** The weights of a step depend on the steps before. */
     private static Loss loss(Context context) {
-        return new Loss(context).set("label_offset", 1);
+        return new Loss(context).set("label_offset", 1).set("scope", "running")
+                .set("reduction", "sum");
     }
 
     private static double[] resumed(Context context, String folder) {

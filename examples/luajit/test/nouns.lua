@@ -184,6 +184,8 @@ function tests.views()
     fails("no longer there", context.read, context, old, copy)
     context:read(logits, copy)
     assert(copy.data[5] == logits.data[5])
+    fails("no longer there", context.read, context, logits, old)
+    fails("no longer there", context.write, context, logits, old)
     copy.data[5] = 42
     context:write(logits, copy)
     assert(logits.data[5] == 42)
@@ -254,10 +256,15 @@ local function two_steps(model, loss, optimizer)
     return train.step(model, loss, optimizer).nll, train.step(model, loss, optimizer).nll
 end
 
+-- The weights of a step depend on the steps before.
+local function following(context)
+    return context:loss{label_offset = 1, scope = "running", reduction = "sum"}
+end
+
 local function resumed(context, folder)
     local step = context:find_checkpoint(folder)
     assert(step == 2)
-    local model, loss = context:model(), context:loss{label_offset = 1}
+    local model, loss = context:model(), following(context)
     local optimizer, rewrite = context:optimizer(), context:rewrite(4)
     context:load_checkpoint{folder = folder, step = step, model = model}
     optimizer:add_model(model)
@@ -270,7 +277,7 @@ end
 -- A run that goes on from a checkpoint takes the steps of one that was not stopped.
 function tests.checkpoints()
     local context, folder = cadft.context(), scratch .. "/run"
-    local model, loss = train.model(context), context:loss{label_offset = 1}
+    local model, loss = train.model(context), following(context)
     local optimizer = context:optimizer()
     optimizer:add_model(model)
     assert(context:find_checkpoint(folder) == nil)
