@@ -171,7 +171,9 @@ end
 
 -- Returns the number of the micro-batch.
 function Loss:observe(batch, unit_grad)
-    return number(self, "int64_t[1]", C.cadft_loss_observe, loss_batch(batch), view(unit_grad))
+    local micro = number(self, "int64_t[1]", C.cadft_loss_observe, loss_batch(batch),
+        view(unit_grad))
+    return micro -- a tail call would let go of the tensors
 end
 
 function Loss:weigh()

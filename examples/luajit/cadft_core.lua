@@ -208,7 +208,8 @@ local function only(names, arguments)
     return arguments
 end
 
--- Calls fn(handle, ..., error).
+-- Calls fn(handle, ..., error). A struct does not keep what it points to: the method that made it
+-- holds that in a local and makes no tail call.
 local function call(self, fn, ...)
     local err, p = new("cadft_error"), pointer(self)
     local arguments, n = {...}, select("#", ...)

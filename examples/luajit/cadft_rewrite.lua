@@ -63,7 +63,8 @@ local function methods(cadft, Rewrite, Context)
             or error("an answer without tokens", 2)
         raw.ended = answer.ended and 1 or 0
         raw.c_new, raw.c_old = answer.c_new or 0 / 0, answer.c_old or 0 / 0
-        return number(self, "int32_t[1]", C.cadft_rewrite_commit, id, raw)
+        local rejected = number(self, "int32_t[1]", C.cadft_rewrite_commit, id, raw)
+        return rejected -- a tail call would let go of the tokens
     end
 
     function Rewrite:reject(id)

@@ -241,6 +241,41 @@ function tests.after_close()
     fails("loss is closed", loss.call, loss, "weigh")
 end
 
+-- What a call alone refers to lives as long as the call. Blocks of this size go back to the
+-- system when they are freed, so that using one is noticed.
+function tests.temporaries()
+    local context, rows, tokens = cadft.context{threads = 1}, 65536, {}
+    local loss, rewrite = context:loss(), context:rewrite(1, {warmup_steps = 1, interval = 1,
+        fraction = 1, probability = 1, min_observations = 1})
+    rewrite:observe({0}, nil, {1})
+    for i = 1, rows do
+        tokens[i] = i
+    end
+    local function batch()
+        return {logits = cadft.zeros("f32", {rows, 2}), labels = cadft.zeros("i32", {rows}),
+            sample_ids = cadft.zeros("i32", {rows})}
+    end
+    collectgarbage("setpause", 0)
+    collectgarbage("setstepmul", 100000)
+    for _ = 1, 20 do
+        loss:begin(1)
+        loss:observe(batch(), cadft.zeros("f32", {rows, 2}))
+        loss:weigh()
+        loss:grad(-1, batch(), cadft.zeros("f32", {rows, 2}))
+        loss:cancel()
+        loss:compute(batch(), 1, cadft.zeros("f32", {rows, 2}), cadft.zeros("f32", {rows}))
+        cadft.sample_ids_position_ids(cadft.zeros("i64", {rows}))
+        context:read(cadft.zeros("f32", {rows, 2}), cadft.zeros("f32", {rows, 2}))
+    end
+    assert(#rewrite:select(1) == 1)
+    rewrite:commit(0, {tokens = tokens, ended = true})
+    for i, token in ipairs(rewrite:target(0)) do
+        assert(token == i)
+    end
+    collectgarbage("setpause", 200)
+    collectgarbage("setstepmul", 200)
+end
+
 -- A child writes to the log of a context that is closed and collected.
 function tests.log()
     local lines = {}
