@@ -213,6 +213,7 @@ function Loss:export(kind, shard, n_shards)
         shard or 0, n_shards or 1)
 end
 
+-- values: an array of n doubles, as exported and reduced
 function Loss:import(kind, values, n)
     call(self, C.cadft_loss_import, constant("CADFT_EXCHANGE_", kind), values, n)
 end
@@ -267,8 +268,10 @@ Loss.save_state, Loss.load_state = save_state, load_state
 
 -- ------------------------------------------------------------------------------------- model
 
+-- Weights of a folder; returns the model, as init does.
 function Model:load(folder)
     call(self, C.cadft_model_load, folder)
+    return self
 end
 
 -- Random weights; config is the text of a config.json.

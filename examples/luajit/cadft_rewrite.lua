@@ -15,6 +15,14 @@ local function list(out, n)
     return result
 end
 
+local function doubles(values, n)
+    local is_list = type(values) == "table"
+    if values ~= nil and n ~= (is_list and #values or ffi.sizeof(values) / 8) then
+        error("ids, c and chat differ in length", 3)
+    end
+    return is_list and ffi.new("double[?]", n, values) or values
+end
+
 -- {folder=, step=, keep=, model=, optimizer=, loss=, rewrite=, host = a string}
 local function checkpoint(parts)
     local raw = new("cadft_checkpoint")
@@ -29,14 +37,10 @@ local function checkpoint(parts)
 end
 
 local function methods(cadft, Rewrite, Context)
-    -- Lists of ids, c and chat; one of the latter may be nil.
+    -- ids: a list. c, chat: lists, or arrays as loss:samples returns them; one may be nil.
     function Rewrite:observe(ids, c, chat)
-        local n = #ids
-        if (c and #c ~= n) or (chat and #chat ~= n) then
-            error("ids, c and chat differ in length", 2)
-        end
-        call(self, C.cadft_rewrite_observe, ffi.new("int64_t[?]", n, ids),
-            c and ffi.new("double[?]", n, c), chat and ffi.new("double[?]", n, chat), n)
+        call(self, C.cadft_rewrite_observe, ffi.new("int64_t[?]", #ids, ids), doubles(c, #ids),
+            doubles(chat, #ids), #ids)
     end
 
     -- May select pick any at this step?

@@ -76,14 +76,16 @@ public final class Model extends Noun {
     }
 
     /** Weights of a folder. */
-    public void load(String folder) {
+    public Model load(String folder) {
         call((self, error) -> Cadft.cadft_model_load(self, folder, error));
+        return this;
     }
 
     /** Random weights; `config` is the text of a config.json. */
-    public void init(String config, long seed) {
+    public Model init(String config, long seed) {
         int length = config.getBytes(StandardCharsets.UTF_8).length;
         call((self, error) -> Cadft.cadft_model_init(self, config, length, seed, error));
+        return this;
     }
 
     /** Writes a folder that transformers loads. */

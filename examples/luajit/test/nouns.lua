@@ -171,6 +171,11 @@ function tests.accumulation()
     end
     assert(wanted[32] ~= 0)
     running(model, loss)
+
+    local rewrite = context:rewrite(8)
+    rewrite:observe({5, 7}, loss:samples("c"), loss:samples("chat"))
+    assert(math.abs(rewrite:sample(7).c - loss:samples("c")[1]) < 1e-6)
+    fails("differ in length", rewrite.observe, rewrite, {5}, loss:samples("c"))
 end
 
 -- A view that the model has voided says so.
