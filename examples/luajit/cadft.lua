@@ -363,34 +363,39 @@ function Model:zero_grad()
     call(self, C.cadft_model_zero_grad)
 end
 
--- Prompts as in forward, and max_new_tokens, temperature, top_p, stop_tokens = {...}, seed,
--- keys = {...}, step; on_token(prompt, position, token, logprob), which returns true to end its
--- prompt. Returns a list of the new tokens for each prompt.
-function Model:generate(options)
-    local raw = new("cadft_generate_desc")
-    local o = only("tokens cu_seqlens lengths max_new_tokens temperature top_p stop_tokens seed "
-        .. "keys step on_token", options)
+-- The struct, number of prompts, tokens for each at the most, and what the struct points to.
+local function generate_desc(o)
+    local raw, n = new("cadft_generate_desc"), 1
+    only("tokens cu_seqlens lengths max_new_tokens temperature top_p stop_tokens seed keys step "
+        .. "on_token", o)
     raw.tokens, raw.cu_seqlens, raw.lengths = view(o.tokens), view(o.cu_seqlens), view(o.lengths)
-    raw.max_new_tokens = o.max_new_tokens or 1
-    local n, most = 1, math.max(0, tonumber(raw.max_new_tokens))
     if o.cu_seqlens then
         n = math.max(0, o.cu_seqlens.shape[1] - 1)
     elseif o.tokens and #o.tokens.shape == 2 then
         n = o.tokens.shape[1]
     end
     if o.keys and #o.keys ~= n then
-        error(("%d keys, %d prompts"):format(#o.keys, n), 2)
+        error(("%d keys, %d prompts"):format(#o.keys, n), 3)
     end
-    local tokens, lengths = ffi.new("int32_t[?]", n * most), ffi.new("int64_t[?]", n)
     local stop = ffi.new("int32_t[?]", #(o.stop_tokens or {}), o.stop_tokens or {})
     local keys = o.keys and ffi.new("int64_t[?]", n, o.keys)
+    raw.max_new_tokens, raw.n_prompts = o.max_new_tokens or 1, n
     raw.temperature, raw.top_p = o.temperature or 0, o.top_p or 0
     raw.stop_tokens, raw.n_stop_tokens = stop, ffi.sizeof(stop) / 4
     raw.seed, raw.keys, raw.step = o.seed or 0, keys, o.step or 0
-    raw.n_prompts = n
-    local made = o.on_token and core.callback("cadft_token_fn", self.hold, -1,
+    return raw, n, math.max(0, tonumber(raw.max_new_tokens)), {stop, keys}
+end
+
+-- Prompts as in forward, and max_new_tokens, temperature, top_p, stop_tokens = {...}, seed,
+-- keys = {...}, step; on_token(prompt, position, token, logprob), which returns true to end its
+-- prompt. Returns a list of the new tokens for each prompt.
+function Model:generate(options)
+    local raw, n, most, _ = generate_desc(options)
+    local tokens, lengths = ffi.new("int32_t[?]", n * most), ffi.new("int64_t[?]", n)
+    local on_token = options.on_token
+    local made = on_token and core.callback("cadft_token_fn", self.hold, -1,
         function(_, prompt, position, token, logprob)
-            return o.on_token(tonumber(prompt), tonumber(position), token, logprob) and 1 or 0
+            return on_token(tonumber(prompt), tonumber(position), token, logprob) and 1 or 0
         end)
     raw.on_token = made or nil
     moved(self)
