@@ -44,9 +44,7 @@ public final class Train {
     }
 
     static Model model(Context context) {
-        Model model = new Model(context);
-        model.init(CONFIG, 1);
-        return model;
+        return new Model(context).init(CONFIG, 1);
     }
 
     public static void main(String[] args) {

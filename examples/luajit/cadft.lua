@@ -8,6 +8,7 @@ jit.off(true, true) -- see cadft_core.lua
 local C, new, fail = core.C, core.new, core.fail
 local call, array, number = core.call_on, core.array, core.number
 local view, count, fields, class = core.view, core.count, core.fields, core.class
+local memory, only = core.memory, core.only
 
 -- C has the functions and constants of the headers, new("cadft_...") makes their structs,
 -- call(fn, ...) calls a function that takes no handle; Error is the metatable of what is thrown.
@@ -21,7 +22,7 @@ end
 
 local Context, Loss, Model = class("context"), class("loss"), class("model")
 local Optimizer, Rewrite = class("optimizer"), class("rewrite")
-Context.set, Context.get, Context.knobs = nil, nil, nil
+Context.set, Context.get, Context.knobs, Context.fact = nil, nil, nil, nil
 
 local function create(context, class_, knobs, ...)
     local out = ffi.new("cadft_" .. class_.noun .. " *[1]")
@@ -40,7 +41,7 @@ end
 -- Options, all optional: threads, log = function(level, text), log_level, backend,
 -- backend_options; allocator, a cadft_allocator, whose callbacks are the caller's to keep.
 function cadft.context(options)
-    options = options or {}
+    options = only("threads log log_level backend backend_options allocator", options or {})
     local desc, out = new("cadft_context_desc"), ffi.new("cadft_context *[1]")
     local shared, log = {refs = 1}, new("cadft_log")
     desc.n_threads = options.threads or 0
@@ -87,6 +88,11 @@ function Context:rewrite(n_samples, knobs)
     return create(self, Rewrite, knobs, n_samples)
 end
 
+-- "workers", "bytes" or "peak_bytes".
+function Context:fact(name)
+    return number(self, "int64_t[1]", C.cadft_context_get_i64, C["CADFT_CONTEXT_" .. name:upper()])
+end
+
 -- "backend", "device" or "last_error".
 function Context:text(name)
     return core.text(self, C.cadft_context_get_str, C["CADFT_CONTEXT_" .. name:upper()])
@@ -94,14 +100,12 @@ end
 
 -- Copies a tensor of the backend's memory to host memory, dense and of the same type.
 function Context:read(from, to)
-    call(self, C.cadft_context_read, view(from), to.data,
-        count(to.shape) * ffi.sizeof(core.types[to.dtype][1]))
+    call(self, C.cadft_context_read, view(from), memory(to))
 end
 
 -- The way back.
 function Context:write(to, from)
-    call(self, C.cadft_context_write, view(to), from.data,
-        count(from.shape) * ffi.sizeof(core.types[from.dtype][1]))
+    call(self, C.cadft_context_write, view(to), memory(from))
 end
 
 -- -------------------------------------------------------------------------------- sample ids
@@ -133,6 +137,7 @@ end
 -- {logits=, labels=, sample_ids=, k=, vocab_valid=, vocab_start=, vocab_total=}: tensors, numbers
 local function loss_batch(batch)
     local raw = new("cadft_loss_batch")
+    only("logits labels sample_ids k vocab_valid vocab_start vocab_total", batch)
     raw.logits, raw.labels = view(batch.logits), view(batch.labels)
     raw.sample_ids, raw.k = view(batch.sample_ids), view(batch.k)
     raw.vocab_valid = batch.vocab_valid or 0
@@ -148,6 +153,7 @@ local REPORT = "loss nll mean_p mean_w min_w share_below mu sigma grad_scale n_s
 -- tensor [rows] for the scales, which the gradient then lacks.
 function Loss:compute(batch, n_samples, grad, row_scale)
     local report = new("cadft_loss_report")
+    local raw, scale = loss_batch(batch), row_scale and memory(row_scale)
     if row_scale and batch.logits then
         local shape = batch.logits.shape
         local rows = count(shape) / math.max(1, shape[#shape])
@@ -155,8 +161,7 @@ function Loss:compute(batch, n_samples, grad, row_scale)
             error(("row_scale: expected float32 [%d]"):format(rows), 2)
         end
     end
-    call(self, C.cadft_loss_compute, loss_batch(batch), n_samples, view(grad),
-        row_scale and row_scale.data, report)
+    call(self, C.cadft_loss_compute, raw, n_samples, view(grad), scale, report)
     return fields(report, REPORT)
 end
 
@@ -166,7 +171,9 @@ end
 
 -- Returns the number of the micro-batch.
 function Loss:observe(batch, unit_grad)
-    return number(self, "int64_t[1]", C.cadft_loss_observe, loss_batch(batch), view(unit_grad))
+    local micro = number(self, "int64_t[1]", C.cadft_loss_observe, loss_batch(batch),
+        view(unit_grad))
+    return micro -- a tail call would let go of the tensors
 end
 
 function Loss:weigh()
@@ -184,7 +191,7 @@ function Loss:finish()
     return fields(report, REPORT)
 end
 
--- What finish would return now, once all is weighed.
+-- What finish would return now, once all is weighed, or what it returned.
 function Loss:report()
     local report = new("cadft_loss_report")
     call(self, C.cadft_loss_get_report, report)
@@ -206,6 +213,7 @@ function Loss:export(kind, shard, n_shards)
         shard or 0, n_shards or 1)
 end
 
+-- values: an array of n doubles, as exported and reduced
 function Loss:import(kind, values, n)
     call(self, C.cadft_loss_import, constant("CADFT_EXCHANGE_", kind), values, n)
 end
@@ -260,8 +268,10 @@ Loss.save_state, Loss.load_state = save_state, load_state
 
 -- ------------------------------------------------------------------------------------- model
 
+-- Weights of a folder; returns the model, as init does.
 function Model:load(folder)
     call(self, C.cadft_model_load, folder)
+    return self
 end
 
 -- Random weights; config is the text of a config.json.
@@ -302,6 +312,7 @@ end
 
 local function limits(l)
     local raw = new("cadft_model_limits")
+    only("rows logit_rows sequences no_grad", l)
     raw.rows, raw.logit_rows = l.rows or 0, l.logit_rows or 0
     raw.sequences, raw.no_grad = l.sequences or 0, l.no_grad and 1 or 0
     return raw
@@ -318,14 +329,22 @@ local function moved(self)
     return self.arena
 end
 
+-- A knob moves them, too.
+local set = Model.set
+function Model:set(name, value)
+    moved(self)
+    return set(self, name, value)
+end
+
 function Model:reserve(l)
     moved(self)
     call(self, C.cadft_model_reserve, limits(l))
 end
 
 -- {tokens=, cu_seqlens=, lengths=, logit_rows=, no_grad=}. Returns logits, in the model's memory:
--- void after the next forward, generate, reserve or close.
+-- void after the next forward, generate, reserve, set or close.
 function Model:forward(batch)
+    only("tokens cu_seqlens lengths logit_rows no_grad", batch)
     local raw, logits, mine = new("cadft_model_batch"), new("cadft_tensor"), moved(self)
     raw.tokens, raw.cu_seqlens = view(batch.tokens), view(batch.cu_seqlens)
     raw.lengths, raw.logit_rows = view(batch.lengths), view(batch.logit_rows)
@@ -344,32 +363,39 @@ function Model:zero_grad()
     call(self, C.cadft_model_zero_grad)
 end
 
+-- The struct, number of prompts, tokens for each at the most, and what the struct points to.
+local function generate_desc(o)
+    local raw, n = new("cadft_generate_desc"), 1
+    only("tokens cu_seqlens lengths max_new_tokens temperature top_p stop_tokens seed keys step "
+        .. "on_token", o)
+    raw.tokens, raw.cu_seqlens, raw.lengths = view(o.tokens), view(o.cu_seqlens), view(o.lengths)
+    if o.cu_seqlens then
+        n = math.max(0, o.cu_seqlens.shape[1] - 1)
+    elseif o.tokens and #o.tokens.shape == 2 then
+        n = o.tokens.shape[1]
+    end
+    if o.keys and #o.keys ~= n then
+        error(("%d keys, %d prompts"):format(#o.keys, n), 3)
+    end
+    local stop = ffi.new("int32_t[?]", #(o.stop_tokens or {}), o.stop_tokens or {})
+    local keys = o.keys and ffi.new("int64_t[?]", n, o.keys)
+    raw.max_new_tokens, raw.n_prompts = o.max_new_tokens or 1, n
+    raw.temperature, raw.top_p = o.temperature or 0, o.top_p or 0
+    raw.stop_tokens, raw.n_stop_tokens = stop, ffi.sizeof(stop) / 4
+    raw.seed, raw.keys, raw.step = o.seed or 0, keys, o.step or 0
+    return raw, n, math.max(0, tonumber(raw.max_new_tokens)), {stop, keys}
+end
+
 -- Prompts as in forward, and max_new_tokens, temperature, top_p, stop_tokens = {...}, seed,
 -- keys = {...}, step; on_token(prompt, position, token, logprob), which returns true to end its
 -- prompt. Returns a list of the new tokens for each prompt.
 function Model:generate(options)
-    local o, raw = options, new("cadft_generate_desc")
-    local n, most = 1, o.max_new_tokens or 1
-    if o.cu_seqlens then
-        n = o.cu_seqlens.shape[1] - 1
-    elseif #o.tokens.shape == 2 then
-        n = o.tokens.shape[1]
-    end
-    if o.keys and #o.keys ~= n then
-        error(("%d keys, %d prompts"):format(#o.keys, n), 2)
-    end
-    local tokens = ffi.new("int32_t[?]", math.max(0, n * most))
-    local lengths = ffi.new("int64_t[?]", math.max(0, n))
-    local stop = ffi.new("int32_t[?]", #(o.stop_tokens or {}), o.stop_tokens or {})
-    local keys = o.keys and ffi.new("int64_t[?]", n, o.keys)
-    raw.tokens, raw.cu_seqlens, raw.lengths = view(o.tokens), view(o.cu_seqlens), view(o.lengths)
-    raw.max_new_tokens, raw.temperature, raw.top_p = most, o.temperature or 0, o.top_p or 0
-    raw.stop_tokens, raw.n_stop_tokens = stop, ffi.sizeof(stop) / 4
-    raw.seed, raw.keys, raw.step = o.seed or 0, keys, o.step or 0
-    raw.n_prompts = math.max(0, n)
-    local made = o.on_token and core.callback("cadft_token_fn", self.hold, -1,
+    local raw, n, most, _ = generate_desc(options)
+    local tokens, lengths = ffi.new("int32_t[?]", n * most), ffi.new("int64_t[?]", n)
+    local on_token = options.on_token
+    local made = on_token and core.callback("cadft_token_fn", self.hold, -1,
         function(_, prompt, position, token, logprob)
-            return o.on_token(tonumber(prompt), tonumber(position), token, logprob) and 1 or 0
+            return on_token(tonumber(prompt), tonumber(position), token, logprob) and 1 or 0
         end)
     raw.on_token = made or nil
     moved(self)
@@ -394,10 +420,11 @@ end
 
 -- A parameter of the caller's and its gradient: tensors, which the optimizer keeps.
 function Optimizer:add(name, value, grad)
-    if (value.owner or grad.owner) then
+    local v, g = view(value), view(grad)
+    if (v and value.owner) or (g and grad.owner) then
         error("memory of the library; a model is added by add_model", 2)
     end
-    call(self, C.cadft_optimizer_add, name, view(value), view(grad))
+    call(self, C.cadft_optimizer_add, name, v, g)
     table.insert(self.hold, {value, grad})
 end
 
@@ -439,5 +466,5 @@ function Optimizer:load(folder)
 end
 
 Rewrite.save_state, Rewrite.load_state = save_state, load_state
-require("cadft_rewrite")(Rewrite, Context)
+require("cadft_rewrite")(cadft, Rewrite, Context)
 return cadft

@@ -70,22 +70,35 @@ Tensor.__index = Tensor
 local function count(shape)
     local n = 1
     for _, d in ipairs(shape) do
+        if d < 0 or d % 1 ~= 0 then
+            error("a dimension is " .. d, 3)
+        end
         n = n * d
     end
     return n
+end
+
+local function copied(list, kind, dtype)
+    local data = ffi.new(kind[1] .. "[?]", #list, list)
+    for i = 1, kind[1]:find("int", 1, true) and #list or 0 do
+        if tonumber(data[i - 1]) ~= list[i] or kind[1] == "uint16_t" then
+            error(("element %d is %s, which %s in a list cannot be"):format(i, list[i], dtype), 3)
+        end
+    end
+    return data
 end
 
 -- A view of `data`, an array or pointer of ffi, without a copy; or a copy of a list of numbers.
 -- dtype may be left out where the elements tell it: float, double, int32_t, int64_t.
 function core.tensor(data, shape, dtype)
     if type(data) == "table" then
-        local kind = types[dtype or "i32"] or error("dtype " .. tostring(dtype), 2)
+        dtype = dtype or "i32"
+        local kind = types[dtype] or error("dtype " .. tostring(dtype), 2)
         shape = shape or {#data}
         if count(shape) ~= #data then
             error(("the shape has %d elements, the list %d"):format(count(shape), #data), 2)
         end
-        dtype = dtype or "i32"
-        data = ffi.new(kind[1] .. "[?]", #data, data)
+        data = copied(data, kind, dtype)
     end
     local written = tostring(ffi.typeof(data))
     local element, brackets = written:match("^ctype<([%w_ ]-) ([%[%*%(].*)>$")
@@ -144,6 +157,14 @@ local function view(tensor)
     return tensor.view
 end
 
+-- The memory itself, likewise, and its bytes.
+local function memory(tensor)
+    if not view(tensor) then
+        error("expected a tensor, see cadft.tensor", 3)
+    end
+    return tensor.data, count(tensor.shape) * ffi.sizeof(types[tensor.dtype][1])
+end
+
 -- ----------------------------------------------------------------------------------- handles
 
 local function release(shared)
@@ -171,10 +192,24 @@ local function open(class, pointer, destroy, shared)
 end
 
 local function pointer(self)
+    if type(self) ~= "table" or not self.noun then
+        error("expected a handle, got " .. tostring(self), 3)
+    end
     return self.p or error(self.noun .. " is closed", 3)
 end
 
--- Calls fn(handle, ..., error).
+-- The arguments of a call, none of which has another name: a misspelt one would be left out.
+local function only(names, arguments)
+    for name in pairs(arguments) do
+        if not (" " .. names .. " "):find(" " .. tostring(name) .. " ", 1, true) then
+            error(("%s is none of the arguments %s"):format(tostring(name), names), 3)
+        end
+    end
+    return arguments
+end
+
+-- Calls fn(handle, ..., error). A struct does not keep what it points to: the method that made it
+-- holds that in a local and makes no tail call.
 local function call(self, fn, ...)
     local err, p = new("cadft_error"), pointer(self)
     local arguments, n = {...}, select("#", ...)
@@ -308,15 +343,14 @@ local function class(noun)
 
     -- What a handle tells of itself: fact("steps") for CADFT_OPTIMIZER_STEPS.
     function methods:fact(name)
-        return number(self, "int64_t[1]", C[prefix .. "get_i64"],
-            C["CADFT_" .. noun:upper() .. "_" .. name:upper()])
+        return number(self, "int64_t[1]", C[prefix .. "get_i64"], key(name))
     end
     return methods
 end
 
-core.fail, core.count, core.types = fail, count, types
-core.borrowed, core.view = borrowed, view
-core.release, core.open, core.pointer = release, open, pointer
+core.fail, core.count = fail, count
+core.borrowed, core.view, core.memory = borrowed, view, memory
+core.release, core.open, core.pointer, core.only = release, open, pointer, only
 core.call_on, core.array, core.text, core.bytes, core.number = call, array, text, bytes, number
 core.callback, core.fields, core.class = callback, fields, class
 return core

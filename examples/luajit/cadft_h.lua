@@ -17,6 +17,7 @@ enum { CADFT_DTYPE_I32 = 0x12000, CADFT_DTYPE_I64 = 0x14000, CADFT_DTYPE_F16 = 0
 CADFT_DTYPE_F32 = 0x12002, CADFT_DTYPE_F64 = 0x14002, CADFT_DTYPE_BF16 = 0x11004 };
 enum { CADFT_DEVICE_CPU = 1, CADFT_DEVICE_CUDA = 2, CADFT_DEVICE_CUDA_HOST = 3, CADFT_DEVICE_ROCM =
 10 };
+enum { CADFT_NDIM_MAX = 16 };
 typedef struct cadft_tensor { uint32_t struct_size;
 int32_t reserved;
 uint64_t flags;

@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 FILE_LINES, C_COLUMNS = 600, 80
-CODE = {".c", ".h", ".cpp", ".hpp", ".py", ".sh"}
+CODE = {".c", ".h", ".cpp", ".hpp", ".java", ".lua", ".py", ".sh"}
 # Written in pieces, or this file would find itself.
 MACHINE = re.compile("/(?:" + "|".join(("home", "Users", "root", "work")) + r")/\w")
 MEMORY = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|aligned_alloc|posix_memalign"

@@ -32,7 +32,7 @@ public final class Cadft {
                 Map.of(Library.OPTION_STRING_ENCODING, StandardCharsets.UTF_8.name())));
     }
 
-    // constants
+    // constants; what has a name (knobs, facts) or an enum (Loss.Rows) is not here
 
     public static final int CADFT_OK = 0;
     public static final int CADFT_E_NULL = -10, CADFT_E_ARG = -11, CADFT_E_SHAPE = -12,
@@ -51,29 +51,8 @@ public final class Cadft {
     public static final int CADFT_CONTEXT_WORKERS = 1, CADFT_CONTEXT_BYTES = 2,
             CADFT_CONTEXT_PEAK_BYTES = 3, CADFT_CONTEXT_BACKEND = 4, CADFT_CONTEXT_DEVICE = 5,
             CADFT_CONTEXT_LAST_ERROR = 6;
-    public static final int CADFT_EXCHANGE_ROW_MAX = 1, CADFT_EXCHANGE_ROW_SUM = 2,
-            CADFT_EXCHANGE_SAMPLES = 3, CADFT_EXCHANGE_MOMENTS = 4, CADFT_EXCHANGE_WEIGHTS = 5,
-            CADFT_EXCHANGE_REPORT = 6;
-    public static final int CADFT_ROWS_NLL = 1, CADFT_ROWS_P = 2, CADFT_ROWS_ENTROPY = 3,
-            CADFT_ROWS_K = 4, CADFT_ROWS_SCALE = 5, CADFT_ROWS_LOSS = 6;
-    public static final int CADFT_SAMPLES_C = 1, CADFT_SAMPLES_CHAT = 2, CADFT_SAMPLES_W = 3,
-            CADFT_SAMPLES_ROWS = 4;
     public static final int CADFT_REJECTED_NOT = 0, CADFT_REJECTED_TOO_SHORT = 1,
             CADFT_REJECTED_TOO_LONG = 2, CADFT_REJECTED_NOT_ENDED = 3, CADFT_REJECTED_NOT_LOWER = 4;
-
-    // knobs have names; these are facts, which have not
-    public static final int CADFT_MODEL_PARAMETERS = 100, CADFT_MODEL_ELEMENTS = 101,
-            CADFT_MODEL_VOCAB = 102, CADFT_MODEL_HIDDEN = 103, CADFT_MODEL_LAYERS = 104,
-            CADFT_MODEL_HEADS = 105, CADFT_MODEL_KV_HEADS = 106, CADFT_MODEL_HEAD_DIM = 107,
-            CADFT_MODEL_INTERMEDIATE = 108, CADFT_MODEL_POSITIONS = 109,
-            CADFT_MODEL_WEIGHT_BYTES = 110, CADFT_MODEL_GRAD_BYTES = 111,
-            CADFT_MODEL_ARENA_BYTES = 112;
-    public static final int CADFT_OPTIMIZER_STEPS = 100, CADFT_OPTIMIZER_SKIPPED = 101,
-            CADFT_OPTIMIZER_PARAMETERS = 102, CADFT_OPTIMIZER_STATE_BYTES = 103;
-    public static final int CADFT_REWRITE_SAMPLES = 100, CADFT_REWRITE_OBSERVED = 101,
-            CADFT_REWRITE_IGNORED = 102, CADFT_REWRITE_OPEN = 103, CADFT_REWRITE_REWRITTEN = 104,
-            CADFT_REWRITE_PICKED = 105, CADFT_REWRITE_ACCEPTED = 106, CADFT_REWRITE_REJECTED = 107,
-            CADFT_REWRITE_LAST_STEP = 108, CADFT_REWRITE_BYTES = 109;
 
     // callbacks; whoever hands one over keeps it reachable as long as the library may call it
 

@@ -109,18 +109,15 @@ public final class Context extends Handle {
 
     /** Copies a tensor of the backend's memory into host memory, dense and of the same type. */
     public void read(Tensor from, Tensor to) {
-        copy(from, to, (self, error) -> Cadft.cadft_context_read(
-                self, from.view(), to.data(), to.byteCount(), error));
+        to.checkWritable("to");
+        call((self, error) -> Cadft.cadft_context_read(self, from.view(), to.data(),
+                to.byteCount(), error), from, to);
     }
 
     /** The way back. */
     public void write(Tensor to, Tensor from) {
-        copy(from, to, (self, error) -> Cadft.cadft_context_write(
-                self, to.view(), from.data(), from.byteCount(), error));
-    }
-
-    private void copy(Tensor from, Tensor to, Call call) {
         to.checkWritable("to");
-        call(call, from, to);
+        call((self, error) -> Cadft.cadft_context_write(self, to.view(), from.data(),
+                from.byteCount(), error), from, to);
     }
 }

@@ -9,8 +9,11 @@ import java.lang.ref.Cleaner;
 import java.lang.ref.Reference;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Iterator;
 import java.util.List;
 import java.util.function.Consumer;
+import java.util.function.IntFunction;
+import java.util.function.IntSupplier;
 
 /**
  * A handle of the library. {@link #close()} gives it back, once, in any order with others: the
@@ -34,7 +37,8 @@ public abstract class Handle implements AutoCloseable {
     /** What must outlive the Java object. It does not refer to it, or that would stay. */
     static final class State implements Runnable {
         private final Consumer<Pointer> destroy;
-        private Pointer pointer;
+        /** Null when closed. Tensors ask without the lock. */
+        private volatile Pointer pointer;
         /** Callbacks and memory that the library uses. A child has its context's state here: its
          *  log may be written to as long as there is a child. */
         private final List<Object> keep = new ArrayList<>();
@@ -68,7 +72,7 @@ public abstract class Handle implements AutoCloseable {
         cleanable = CLEANER.register(this, state);
     }
 
-    final void keep(Object... objects) {
+    final synchronized void keep(Object... objects) {
         state.keep.addAll(List.of(objects));
     }
 
@@ -99,33 +103,27 @@ public abstract class Handle implements AutoCloseable {
         }
     }
 
-    interface TextCall {
-        int call(Pointer self, byte[] buffer, long capacity, long[] needed, cadft_error error);
+    /** Calls with all of these open, and locked in their order. */
+    static int within(Iterator<? extends Handle> handles, cadft_error error, IntSupplier call) {
+        return !handles.hasNext() ? call.getAsInt()
+                : handles.next().status((self, e) -> within(handles, e, call), error);
     }
 
-    interface ArrayCall {
-        int call(Pointer self, double[] out, long capacity, long[] needed, cadft_error error);
+    interface Fill<T> {
+        int call(Pointer self, T out, long capacity, long[] needed, cadft_error error);
     }
 
-    /** Bytes of which the library says how many there are. */
-    final byte[] bytes(TextCall call) {
+    /** An array of which the library says how long it is; no other call comes between. */
+    final synchronized <T> T array(IntFunction<T> make, Fill<T> fill) {
         long[] needed = new long[1];
-        call((self, error) -> call.call(self, null, 0, needed, error));
-        byte[] out = new byte[Math.toIntExact(needed[0])];
-        call((self, error) -> call.call(self, out, out.length, needed, error));
+        call((self, error) -> fill.call(self, null, 0, needed, error));
+        T out = make.apply(Math.toIntExact(needed[0]));
+        call((self, error) -> fill.call(self, out, needed[0], needed, error));
         return out;
     }
 
-    final String text(TextCall call) {
-        return Native.toString(bytes(call), StandardCharsets.UTF_8.name());
-    }
-
-    final double[] doubles(ArrayCall call) {
-        long[] needed = new long[1];
-        call((self, error) -> call.call(self, null, 0, needed, error));
-        double[] out = new double[Math.toIntExact(needed[0])];
-        call((self, error) -> call.call(self, out, out.length, needed, error));
-        return out;
+    final String text(Fill<byte[]> fill) {
+        return Native.toString(array(byte[]::new, fill), StandardCharsets.UTF_8.name());
     }
 
     /**
@@ -140,7 +138,7 @@ public abstract class Handle implements AutoCloseable {
         return state.pointer;
     }
 
-    public final synchronized boolean isClosed() {
+    public final boolean isClosed() {
         return state.pointer == null;
     }
 

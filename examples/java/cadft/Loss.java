@@ -51,12 +51,12 @@ public final class Loss extends Noun {
         void write(DoubleBuffer nll, DoubleBuffer p, DoubleBuffer entropy, DoubleBuffer k);
     }
 
-    private static final Calls CALLS = new Calls(Cadft::cadft_loss_create,
-            Cadft::cadft_loss_destroy, Cadft::cadft_loss_key, Cadft::cadft_loss_key_at,
-            Cadft::cadft_loss_set_str, Cadft::cadft_loss_get_str, Cadft::cadft_loss_get_i64);
+    private static final Calls CALLS = new Calls(Cadft::cadft_loss_destroy,
+            Cadft::cadft_loss_key, Cadft::cadft_loss_key_at, Cadft::cadft_loss_set_str,
+            Cadft::cadft_loss_get_str, Cadft::cadft_loss_get_i64);
 
     public Loss(Context context) {
-        super(context, CALLS);
+        super(context, Cadft::cadft_loss_create, CALLS);
     }
 
     /** Sets a knob: set("objective", "dft"), set("beta", 2). */
@@ -70,13 +70,13 @@ public final class Loss extends Noun {
      * the exception of the call that needed it. It must not refer to this loss, or that is never
      * collected.
      */
-    public void setCoefficient(Coefficient coefficient) {
+    public synchronized void setCoefficient(Coefficient coefficient) {
         if (coefficient == null) {
             call((self, error) -> Cadft.cadft_loss_set_coefficient(self, null, error));
-            this.state.callback = null;
+            state.callback = null;
             return;
         }
-        State state = this.state;
+        State state = this.state; // the callback must not refer to the handle
         cadft_coefficient raw = new cadft_coefficient();
         raw.fn = (user, rows, l, p, entropy, k) -> {
             try {
@@ -135,6 +135,7 @@ public final class Loss extends Noun {
         }
     }
 
+    /** Starts a step of so many samples, over all its micro-batches; ids are below that. */
     public void begin(long samples) {
         call((self, error) -> Cadft.cadft_loss_begin(self, samples, error));
     }
@@ -153,6 +154,7 @@ public final class Loss extends Noun {
         return micro[0];
     }
 
+    /** Makes weights of what was observed: once, but with scope running or local each time. */
     public void weigh() {
         call((self, error) -> Cadft.cadft_loss_weigh(self, error));
     }
@@ -170,7 +172,7 @@ public final class Loss extends Noun {
         return new Report(report);
     }
 
-    /** What end would report now, once all is weighed, or what it reported. */
+    /** What {@link #end} would report now, once all is weighed, or what it reported. */
     public Report report() {
         cadft_loss_report report = new cadft_loss_report();
         call((self, error) -> Cadft.cadft_loss_get_report(self, report, error));
@@ -190,8 +192,9 @@ public final class Loss extends Noun {
 
     /** This process's part, to be reduced over the processes. */
     public double[] exportPart(Exchange kind, long shard, long shards) {
-        return doubles((self, out, capacity, needed, error) -> Cadft.cadft_loss_export(self,
-                kind.ordinal() + 1, shard, shards, out, capacity, needed, error));
+        return array(double[]::new, (self, out, capacity, needed, error) ->
+                Cadft.cadft_loss_export(self, kind.ordinal() + 1, shard, shards, out, capacity,
+                        needed, error));
     }
 
     public void importPart(Exchange kind, double[] reduced) {
@@ -206,18 +209,20 @@ public final class Loss extends Noun {
     public enum Samples { C, CHAT, W, ROWS }
 
     public double[] rows(long micro, Rows what) {
-        return doubles((self, out, capacity, needed, error) -> Cadft.cadft_loss_get_rows(self,
-                micro, what.ordinal() + 1, out, capacity, needed, error));
+        return array(double[]::new, (self, out, capacity, needed, error) ->
+                Cadft.cadft_loss_get_rows(self, micro, what.ordinal() + 1, out, capacity, needed,
+                        error));
     }
 
     public double[] samples(Samples what) {
-        return doubles((self, out, capacity, needed, error) -> Cadft.cadft_loss_get_samples(self,
-                what.ordinal() + 1, out, capacity, needed, error));
+        return array(double[]::new, (self, out, capacity, needed, error) ->
+                Cadft.cadft_loss_get_samples(self, what.ordinal() + 1, out, capacity, needed,
+                        error));
     }
 
     /** The running statistics. */
     public byte[] saveState() {
-        return bytes((self, out, capacity, needed, error) ->
+        return array(byte[]::new, (self, out, capacity, needed, error) ->
                 Cadft.cadft_loss_state_save(self, out, capacity, needed, error));
     }
 

@@ -28,6 +28,11 @@ public final class Model extends Noun {
         public Batch(Tensor tokens, Tensor cuSeqlens) {
             this(tokens, cuSeqlens, null, null, false);
         }
+
+        /** The same, for a forward pass that no backward pass follows. */
+        public Batch withoutGrad() {
+            return new Batch(tokens, cuSeqlens, lengths, logitRows, true);
+        }
     }
 
     /** The gradient is null where there is none: frozen, or before {@link #zeroGrad}. */
@@ -50,34 +55,37 @@ public final class Model extends Noun {
         public TokenListener listener;
     }
 
-    private static final Calls CALLS = new Calls(Cadft::cadft_model_create,
-            Cadft::cadft_model_destroy, Cadft::cadft_model_key, Cadft::cadft_model_key_at,
-            Cadft::cadft_model_set_str, Cadft::cadft_model_get_str, Cadft::cadft_model_get_i64);
+    private static final Calls CALLS = new Calls(Cadft::cadft_model_destroy,
+            Cadft::cadft_model_key, Cadft::cadft_model_key_at, Cadft::cadft_model_set_str,
+            Cadft::cadft_model_get_str, Cadft::cadft_model_get_i64);
 
-    /** Count the events that void views of activations, and of gradients. */
-    private int arena, grads;
+    /** Count the events that void views of activations, and of gradients. Written under the lock,
+     *  read by tensors without it. */
+    private volatile int arena, grads;
 
     /** A model without weights. */
     public Model(Context context) {
-        super(context, CALLS);
+        super(context, Cadft::cadft_model_create, CALLS);
     }
 
     /** Sets a knob: set("checkpointing", true). */
-    public Model set(String name, Object value) {
+    public synchronized Model set(String name, Object value) {
         arena++;
         setKnob(name, value);
         return this;
     }
 
     /** Weights of a folder. */
-    public void load(String folder) {
+    public Model load(String folder) {
         call((self, error) -> Cadft.cadft_model_load(self, folder, error));
+        return this;
     }
 
     /** Random weights; `config` is the text of a config.json. */
-    public void init(String config, long seed) {
+    public Model init(String config, long seed) {
         int length = config.getBytes(StandardCharsets.UTF_8).length;
         call((self, error) -> Cadft.cadft_model_init(self, config, length, seed, error));
+        return this;
     }
 
     /** Writes a folder that transformers loads. */
@@ -85,7 +93,7 @@ public final class Model extends Noun {
         call((self, error) -> Cadft.cadft_model_save(self, folder, error));
     }
 
-    public Parameter parameter(long index) {
+    public synchronized Parameter parameter(long index) {
         PointerByReference name = new PointerByReference();
         cadft_tensor value = new cadft_tensor(), grad = new cadft_tensor();
         int[] trainable = new int[1];
@@ -107,7 +115,7 @@ public final class Model extends Noun {
     }
 
     /** Freezes or thaws the parameters of a shell pattern; returns how many match. */
-    public long freeze(String pattern, boolean trainable) {
+    public synchronized long freeze(String pattern, boolean trainable) {
         long[] matched = new long[1];
         grads++;
         call((self, error) -> Cadft.cadft_model_freeze(self, pattern, trainable ? 1 : 0, matched,
@@ -124,7 +132,7 @@ public final class Model extends Noun {
     }
 
     /** Allocates them. */
-    public void reserve(long rows, long logitRows, long sequences, boolean noGrad) {
+    public synchronized void reserve(long rows, long logitRows, long sequences, boolean noGrad) {
         cadft_model_limits limits = limits(rows, logitRows, sequences, noGrad);
         arena++;
         call((self, error) -> Cadft.cadft_model_reserve(self, limits, error));
@@ -144,7 +152,7 @@ public final class Model extends Noun {
      * Logits [rows, vocab] in the model's memory, float32. The tensor is void, and says so, after
      * the next call of forward, generate, reserve, set or close.
      */
-    public Tensor forward(Batch batch) {
+    public synchronized Tensor forward(Batch batch) {
         cadft_tensor logits = new cadft_tensor();
         int mine = ++arena;
         call((self, error) -> {
@@ -170,7 +178,7 @@ public final class Model extends Noun {
     }
 
     /** Continues prompts, given as in {@link Batch}; returns the new tokens of each. */
-    public int[][] generate(Batch prompts, Generation wanted) {
+    public synchronized int[][] generate(Batch prompts, Generation wanted) {
         int n = prompts(prompts);
         if (wanted.keys != null && wanted.keys.length != n) {
             throw new IllegalArgumentException(wanted.keys.length + " keys, " + n + " prompts");
@@ -207,7 +215,7 @@ public final class Model extends Noun {
     }
 
     private TokenFn guard(TokenListener listener) {
-        State state = this.state;
+        State state = this.state; // the callback must not refer to the handle
         return (Pointer user, long prompt, long position, int token, double logprob) -> {
             try {
                 return listener.token(prompt, position, token, logprob) ? 0 : 1;

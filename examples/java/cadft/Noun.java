@@ -10,7 +10,8 @@ import java.util.function.Consumer;
 
 /**
  * A handle with knobs, which are set and read by name: the constant's in lower case, "beta" for
- * CADFT_LOSS_BETA. The headers list them with bounds and defaults.
+ * CADFT_LOSS_BETA. The headers list them with bounds and defaults, and the facts, which are read
+ * only.
  */
 public abstract class Noun extends Handle {
     interface CreateCall {
@@ -39,14 +40,14 @@ public abstract class Noun extends Handle {
     }
 
     /** The functions of a kind of handle. */
-    record Calls(CreateCall create, Consumer<Pointer> destroy, KeyCall key, KeyAtCall keyAt,
-            SetCall set, GetCall get, LongCall number) {}
+    record Calls(Consumer<Pointer> destroy, KeyCall key, KeyAtCall keyAt, SetCall set, GetCall get,
+            LongCall number) {}
 
     private final Calls calls;
 
-    Noun(Context context, Calls calls) {
+    Noun(Context context, CreateCall create, Calls calls) {
         super(calls.destroy, (out, error) -> context.status(
-                (self, e) -> calls.create.call(self, out, e), error), context.state);
+                (self, e) -> create.call(self, out, e), error), context.state);
         this.calls = calls;
     }
 
@@ -85,13 +86,9 @@ public abstract class Noun extends Handle {
         return Double.parseDouble(get(name));
     }
 
-    /** An integer knob. */
+    /** An integer knob, or a fact: "vocab" for CADFT_MODEL_VOCAB. */
     public final long getLong(String name) {
-        return getLong(key(name));
-    }
-
-    /** An integer knob, or a fact: Cadft.CADFT_MODEL_VOCAB, Cadft.CADFT_OPTIMIZER_STEPS. */
-    public final long getLong(int key) {
+        int key = key(name);
         long[] out = new long[1];
         call((self, error) -> calls.number.call(self, key, out, error));
         return out[0];

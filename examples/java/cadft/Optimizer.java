@@ -9,13 +9,13 @@ public final class Optimizer extends Noun {
     public record Report(boolean skipped, long step, double lr, double gradNorm, double clip,
             long skippedTotal) {}
 
-    private static final Calls CALLS = new Calls(Cadft::cadft_optimizer_create,
-            Cadft::cadft_optimizer_destroy, Cadft::cadft_optimizer_key,
-            Cadft::cadft_optimizer_key_at, Cadft::cadft_optimizer_set_str,
-            Cadft::cadft_optimizer_get_str, Cadft::cadft_optimizer_get_i64);
+    private static final Calls CALLS = new Calls(Cadft::cadft_optimizer_destroy,
+            Cadft::cadft_optimizer_key, Cadft::cadft_optimizer_key_at,
+            Cadft::cadft_optimizer_set_str, Cadft::cadft_optimizer_get_str,
+            Cadft::cadft_optimizer_get_i64);
 
     public Optimizer(Context context) {
-        super(context, CALLS);
+        super(context, Cadft::cadft_optimizer_create, CALLS);
     }
 
     /** Sets a knob: set("kind", "sgd"), set("lr", 2e-5). */

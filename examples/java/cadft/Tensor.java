@@ -178,7 +178,7 @@ public final class Tensor {
             throw new IllegalStateException("the tensor is not float32");
         }
         if (owner instanceof FloatBuffer buffer) {
-            return buffer.duplicate();
+            return buffer.slice(0, (int) count(shape()));
         }
         return bytes().asFloatBuffer();
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import cadft.Cadft;
+import cadft.Loss;
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
@@ -147,9 +148,22 @@ final class Abi {
             }
         }
         Check.that(checked > 0, "no constants");
-        // What is left has names instead: knobs, their values, and enums of the classes.
+        numbered(theirs, "CADFT_EXCHANGE_", Loss.Exchange.values());
+        numbered(theirs, "CADFT_ROWS_", Loss.Rows.values());
+        numbered(theirs, "CADFT_SAMPLES_", Loss.Samples.values());
+        // What is left has names instead: knobs, their values, facts.
         for (String name : theirs.keySet()) {
             Check.that(!name.startsWith("CADFT_E_"), name + " is not declared");
+        }
+    }
+
+    /** The values of an enum are those of the headers, from 1 on, without a gap. */
+    private static void numbered(Map<String, Integer> theirs, String prefix, Enum<?>[] values) {
+        for (Enum<?> value : values) {
+            Check.equal(value.ordinal() + 1, theirs.remove(prefix + value), prefix + value);
+        }
+        for (String name : theirs.keySet()) {
+            Check.that(!name.startsWith(prefix), name + " is not declared");
         }
     }
 }

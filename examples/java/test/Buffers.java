@@ -56,6 +56,7 @@ final class Buffers {
         data.position(2).limit(6);
         Tensor logits = Tensor.of(data, 2, 2);
         Check.equal(2.0f, logits.floats().get(0), "first logit");
+        Check.equal(2, Tensor.of(data, 2).floats().remaining(), "numbers of a smaller shape");
         try (Context context = new Context(); Loss loss = new Loss(context)) {
             loss.compute(new Loss.Batch(logits, Tensor.copyOf(new long[] {0, 0}),
                     Tensor.copyOf(new int[] {0, 1})), 2, logits);

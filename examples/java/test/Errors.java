@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import cadft.Cadft;
+import cadft.Cadft.cadft_error;
 import cadft.CadftException;
 import cadft.Context;
 import cadft.Loss;
 import cadft.Model;
 import cadft.Noun;
 import cadft.Optimizer;
+import cadft.Rewriter;
 import cadft.Tensor;
 
 /** Errors of the library are exceptions with its status and sentence; knobs. */
@@ -45,8 +47,10 @@ final class Errors {
         Check.refused(Cadft.CADFT_E_KEY, () -> loss.set("power", 1));
         Check.refused(Cadft.CADFT_E_ARG, () -> loss.set("power_q", Double.NaN));
         Check.refused(Cadft.CADFT_E_ARG, () -> loss.set("objective", "\u00e4"));
-        try (Model model = new Model(context); Optimizer optimizer = new Optimizer(context)) {
-            Check.refused(Cadft.CADFT_E_PHASE, () -> model.getLong(Cadft.CADFT_MODEL_VOCAB));
+        raw(loss);
+        try (Model model = new Model(context); Optimizer optimizer = new Optimizer(context);
+                Rewriter rewriter = new Rewriter(context, 1)) {
+            Check.refused(Cadft.CADFT_E_PHASE, () -> model.getLong("vocab"));
             Check.refused(Cadft.CADFT_E_IO, () -> model.load("not/there"));
             Check.refused(Cadft.CADFT_E_FORMAT, () -> model.init("{", 1));
             optimizer.set("lr", 1e-5).set("nesterov", false);
@@ -55,10 +59,24 @@ final class Errors {
             listed(loss, "beta");
             listed(model, "checkpointing");
             listed(optimizer, "lr");
+            listed(rewriter, "interval");
         }
         Check.equal("cpu", context.get(Cadft.CADFT_CONTEXT_BACKEND), "backend");
         Check.that(context.getLong(Cadft.CADFT_CONTEXT_WORKERS) >= 1, "workers");
         Check.that(Context.version() > 0, "version");
+    }
+
+    /** What has no method, by the functions of the headers. */
+    private static void raw(Loss loss) {
+        cadft_error error = new cadft_error();
+        int[] key = new int[1];
+        double[] value = new double[1];
+        CadftException.check(Cadft.cadft_loss_key("power_q", key, error), error);
+        CadftException.check(Cadft.cadft_loss_get_f64(loss.pointer(), key[0], value, error),
+                error);
+        Check.equal(0.25, value[0], "power_q");
+        Check.refused(Cadft.CADFT_E_KEY, () -> CadftException.check(
+                Cadft.cadft_loss_bounds(0, null, null, null, null, error), error));
     }
 
     private static void listed(Noun noun, String knob) {

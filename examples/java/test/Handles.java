@@ -5,6 +5,7 @@ import cadft.Handle;
 import cadft.Loss;
 import cadft.Model;
 import cadft.Optimizer;
+import cadft.Rewriter;
 import cadft.Tensor;
 import com.sun.jna.Function;
 import com.sun.jna.NativeLibrary;
@@ -66,7 +67,8 @@ final class Handles {
         optimizer.add(model);
         Train.train(model, loss, optimizer, 1);
         loss.begin(1);
-        return new ArrayList<>(List.of(context, model, loss, optimizer));
+        return new ArrayList<>(List.of(context, model, loss, optimizer,
+                new Rewriter(context, 10)));
     }
 
     private static void orders() {
@@ -102,7 +104,7 @@ final class Handles {
 
     private static void collected() throws InterruptedException {
         Counter counter = new Counter();
-        Check.equal(4, trainer(counter.context()).size(), "handles");
+        Check.equal(5, trainer(counter.context()).size(), "handles");
         Check.eventually(counter::isGone, "forgotten handles were not collected");
     }
 

@@ -13,7 +13,8 @@ public final class Tests {
         test("callbacks", Callbacks::run);
         test("handles", Handles::run);
         test("training", () -> Training.run(Path.of(args[3])));
-        test("raw", () -> Raw.run(Path.of(args[3])));
+        test("rewriting", Rewriting::run);
+        test("checkpoints", () -> Checkpoints.run(Path.of(args[3])));
     }
 
     private static void test(String name, Check.Body body) throws Exception {

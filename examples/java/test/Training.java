@@ -4,9 +4,11 @@ import cadft.Context;
 import cadft.Loss;
 import cadft.Model;
 import cadft.Optimizer;
+import cadft.SampleIds;
 import cadft.Tensor;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
+import java.util.Arrays;
 
 /** Two steps make the loss fall, with the library's model and with the host's own. */
 final class Training {
@@ -17,6 +19,7 @@ final class Training {
             own(context);
             library(context, scratch);
             views(context);
+            accumulation(context);
         }
     }
 
@@ -28,11 +31,11 @@ final class Training {
                 Optimizer optimizer = new Optimizer(context).set("lr", 1e-3);
                 Optimizer other = new Optimizer(context)) {
             long added = optimizer.add(model);
-            Check.equal(model.getLong(Cadft.CADFT_MODEL_PARAMETERS), added, "parameters");
+            Check.equal(model.getLong("parameters"), added, "parameters");
             Check.that(optimizer.group("*norm*", 0.5, 0) > 0, "group");
             double[] losses = Train.train(model, loss, optimizer, 3);
             Check.that(losses[1] < losses[0] && losses[2] < losses[1], "the loss does not fall");
-            Check.equal(3L, optimizer.getLong(Cadft.CADFT_OPTIMIZER_STEPS), "steps");
+            Check.equal(3L, optimizer.getLong("steps"), "steps");
             Check.equal(1e-3, optimizer.lr(0), "rate");
             Check.that(optimizer.norm() > 0, "norm");
             model.save(folder);
@@ -40,7 +43,7 @@ final class Training {
             copy.load(folder);
             other.add(copy);
             other.load(state);
-            Check.equal(3L, other.getLong(Cadft.CADFT_OPTIMIZER_STEPS), "steps loaded");
+            Check.equal(3L, other.getLong("steps"), "steps loaded");
             long index = model.find("model.norm.weight");
             Check.equal(model.parameter(index).value().floats(),
                     copy.parameter(index).value().floats(), "weights loaded");
@@ -114,5 +117,96 @@ final class Training {
         }
         Check.fails(IllegalStateException.class, kept::floats);
         Check.fails(IllegalStateException.class, weights::bytes);
+    }
+
+    private static final Model.Batch[] MICRO = {
+        new Model.Batch(Tensor.copyOf(new int[] {1, 2, 3, 4, 5})),
+        new Model.Batch(Tensor.copyOf(new int[] {1, 9, 4, 20, 6, 30})),
+    };
+    private static final Model.Batch WHOLE = new Model.Batch(
+            Tensor.copyOf(new int[] {1, 2, 3, 4, 5, 1, 9, 4, 20, 6, 30}),
+            Tensor.copyOf(new int[] {0, 5, 11}));
+
+    private static Loss.Batch rows(Tensor logits, Model.Batch batch, int firstId) {
+        Tensor starts = batch.cuSeqlens() != null ? batch.cuSeqlens()
+                : Tensor.copyOf(new long[] {0, batch.tokens().shape()[0]});
+        return new Loss.Batch(logits, batch.tokens(),
+                SampleIds.packed(starts, batch.tokens().shape()[0], firstId));
+    }
+
+    /** Two micro-batches give loss and gradient of the batch that they are together. */
+    private static void accumulation(Context context) {
+        try (Model model = Train.model(context); Loss loss = new Loss(context)) {
+            loss.set("label_offset", 1);
+            model.zeroGrad();
+            Tensor logits = model.forward(WHOLE);
+            double wanted = loss.compute(rows(logits, WHOLE, 0), 2, logits).loss();
+            model.backward(logits);
+            float[] whole = gradient(model);
+
+            exact(model, loss, wanted);
+            close(whole, gradient(model));
+            running(model, loss);
+        }
+    }
+
+    private static void exact(Model model, Loss loss, double wanted) {
+        model.zeroGrad();
+        loss.begin(2);
+        for (int i = 0; i < MICRO.length; i++) {
+            Tensor logits = model.forward(MICRO[i].withoutGrad());
+            Check.equal((long) i, loss.observe(rows(logits, MICRO[i], i)), "micro-batch");
+            Check.refused(Cadft.CADFT_E_PHASE, () -> model.backward(logits));
+        }
+        Check.refused(Cadft.CADFT_E_PHASE, loss::report);
+        loss.weigh();
+        Loss.Report before = loss.report();
+        Check.that(Math.abs(before.loss() - wanted) < 1e-12, "loss " + before.loss());
+        for (int i = 0; i < MICRO.length; i++) {
+            Tensor logits = model.forward(MICRO[i]);
+            loss.grad(i, rows(logits, MICRO[i], i), logits);
+            model.backward(logits);
+        }
+        double sum = 0;
+        for (int i = 0; i < MICRO.length; i++) {
+            sum += Arrays.stream(loss.rows(i, Loss.Rows.LOSS)).sum();
+        }
+        Check.that(Math.abs(sum - wanted) < 1e-12, "loss of the rows " + sum);
+        Loss.Report after = loss.end();
+        Check.equal(after.loss(), before.loss(), "loss before the end");
+        Check.equal(after, loss.report(), "report after the end");
+    }
+
+    /** Each micro-batch goes through the model once. */
+    private static void running(Model model, Loss loss) {
+        loss.set("scope", "running").set("denominator", 9);
+        model.zeroGrad();
+        loss.begin(2);
+        double last = 0;
+        for (int i = 0; i < MICRO.length; i++) {
+            Tensor logits = model.forward(MICRO[i]);
+            Loss.Batch batch = rows(logits, MICRO[i], i);
+            long micro = loss.observe(batch);
+            loss.weigh();
+            Check.that(loss.report().loss() > last, "loss so far");
+            last = loss.report().loss();
+            loss.grad(micro, batch, logits);
+            model.backward(logits);
+        }
+        Check.equal(last, loss.end().loss(), "loss");
+    }
+
+    private static float[] gradient(Model model) {
+        FloatBuffer from = model.parameter(model.find("model.embed_tokens.weight")).grad().floats();
+        float[] out = new float[from.remaining()];
+        from.get(out);
+        return out;
+    }
+
+    private static void close(float[] wanted, float[] got) {
+        for (int i = 0; i < wanted.length; i++) {
+            Check.that(Math.abs(wanted[i] - got[i]) < 1e-6, "gradient " + i);
+        }
+        Check.that(wanted[32] != 0, "no gradient");
     }
 }

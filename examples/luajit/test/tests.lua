@@ -4,25 +4,10 @@ local ffi = require("ffi")
 local cadft = require("cadft")
 local train = require("train")
 local golden = require("golden")
-local C = cadft.C
+local check = require("check")
+local C, refused, fails = cadft.C, check.refused, check.fails
 local golden_text, scratch = ...
-local tests = {}
-
--- fn(...) throws the library's error with this status; returns it.
-local function refused(status, fn, ...)
-    local good, thrown = pcall(fn, ...)
-    assert(not good, "nothing was thrown")
-    assert(getmetatable(thrown) == cadft.Error, tostring(thrown))
-    assert(thrown.status == status, tostring(thrown))
-    return thrown
-end
-
--- fn(...) throws a text that has `part` in it.
-local function fails(part, fn, ...)
-    local good, thrown = pcall(fn, ...)
-    assert(not good, "nothing was thrown")
-    assert(type(thrown) == "string" and thrown:find(part, 1, true), tostring(thrown))
-end
+local tests = require("nouns")(scratch)
 
 local function small_batch()
     return {
@@ -43,6 +28,10 @@ function tests.tensors()
     fails("no dtype", cadft.tensor, ffi.new("uint16_t[4]"), {4})
     fails("is no memory of i32", cadft.tensor, ffi.new("double[4]"), {4}, "i32")
     fails("dtype f8", cadft.tensor, {1}, {1}, "f8")
+    fails("element 2 is 1.5", cadft.tensor, {1, 1.5})
+    fails("element 1 is 4294967296", cadft.tensor, {2 ^ 32})
+    fails("element 1 is 1, which bf16", cadft.tensor, {1}, {1}, "bf16")
+    fails("a dimension is -1", cadft.tensor, data, {-1})
     cadft.tensor(ffi.new("uint16_t[4]"), {2, 2}, "bf16")
     cadft.tensor(ffi.new("int64_t[4]"), {4})
     refused(C.CADFT_E_ARG, cadft.tensor, data, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
@@ -87,6 +76,8 @@ function tests.errors()
     loss:load_state(loss:save_state())
     refused(C.CADFT_E_BACKEND, cadft.context, {backend = "abacus"})
     refused(C.CADFT_E_ARG, cadft.context, {threads = -1})
+    fails("thread is none of", cadft.context, {thread = 1})
+    fails("expected a handle", loss.weigh, batch)
     -- An argument that ffi refuses leaves the handle as it was.
     assert(not pcall(loss.begin, loss, "many"))
     loss:close()
@@ -176,114 +167,6 @@ function tests.callbacks_freed()
     end
 end
 
-function tests.generate()
-    local context = cadft.context()
-    local model = train.model(context)
-    local options = {tokens = cadft.tensor({1, 2, 3, 4}, {2, 2}), max_new_tokens = 5,
-        temperature = 1, keys = {7, 8}}
-    local all = model:generate(options)
-    assert(#all == 2 and #all[1] == 5 and #all[2] == 5)
-    assert(table.concat(model:generate(options)[2], " ") == table.concat(all[2], " "))
-    local seen = 0
-    options.on_token = function(prompt, _, _, logprob)
-        seen = seen + 1
-        assert(logprob <= 0)
-        return prompt == 1
-    end
-    local ended = model:generate(options)
-    assert(seen == 6 and #ended[1] == 5 and #ended[2] == 1 and ended[2][1] == all[2][1])
-    options.on_token = function()
-        error("enough", 0)
-    end
-    assert(refused(C.CADFT_E_CALLBACK, model.generate, model, options).cause == "enough")
-    options.on_token = nil
-    options.stop_tokens = {all[1][1]}
-    assert(#model:generate(options)[1] == 1)
-    options.keys = {1}
-    fails("1 keys, 2 prompts", model.generate, model, options)
-    refused(C.CADFT_E_ARG, model.generate, model, {tokens = options.tokens, max_new_tokens = -1})
-end
-
-function tests.training()
-    local context = cadft.context()
-    local model, loss = train.model(context), context:loss{label_offset = 1}
-    local optimizer = context:optimizer{lr = 1e-3}
-    assert(optimizer:add_model(model) == model:fact("parameters"))
-    assert(optimizer:group("*norm*", 0.5, 0) > 0)
-    local before = math.huge
-    for _ = 1, 3 do
-        local nll = train.step(model, loss, optimizer).nll
-        assert(nll < before, "the loss does not fall")
-        before = nll
-    end
-    assert(optimizer:fact("steps") == 3 and optimizer:lr(0) == 1e-3 and optimizer:norm() > 0)
-    model:save(scratch .. "/model")
-    optimizer:save(scratch .. "/optimizer")
-    local copy, other = context:model(), context:optimizer()
-    copy:load(scratch .. "/model")
-    other:add_model(copy)
-    other:load(scratch .. "/optimizer")
-    assert(other:fact("steps") == 3)
-    local one, two = model:parameter("model.norm.weight"), copy:parameter("model.norm.weight")
-    for i = 0, one.value.shape[1] - 1 do
-        assert(one.value.data[i] == two.value.data[i])
-    end
-end
-
--- A table of logits for each token is the model, written in Lua.
-function tests.own_model()
-    local context = cadft.context()
-    local loss = context:loss()
-    local sgd = context:optimizer{kind = "sgd", lr = 1, clip_norm = 0}
-    local weights, grad = cadft.zeros("f32", {3, 3}), cadft.zeros("f32", {3, 3})
-    sgd:add("table", weights, grad)
-    local tokens, logits = {0, 1, 2, 0}, cadft.zeros("f32", {4, 3})
-    local batch = {logits = logits, labels = cadft.tensor{1, 2, 0, 1},
-        sample_ids = cadft.tensor{0, 0, 1, 1}}
-    local before = math.huge
-    for step = 1, 3 do
-        for i = 0, 11 do
-            logits.data[i] = weights.data[3 * tokens[math.floor(i / 3) + 1] + i % 3]
-        end
-        local nll = loss:compute(batch, 2, logits).nll
-        assert(nll < before, "the loss does not fall")
-        before = nll
-        ffi.fill(grad.data, 9 * 4)
-        for i = 0, 11 do
-            local at = 3 * tokens[math.floor(i / 3) + 1] + i % 3
-            grad.data[at] = grad.data[at] + logits.data[i]
-        end
-        assert(sgd:step().step == step)
-    end
-end
-
--- A view that the model has voided says so.
-function tests.views()
-    local context = cadft.context()
-    local model = train.model(context)
-    local batch = {tokens = cadft.tensor{1, 2, 3}}
-    local old = model:forward(batch)
-    local logits = model:forward(batch)
-    local copy = cadft.zeros("f32", logits.shape)
-    fails("no longer there", context.read, context, old, copy)
-    context:read(logits, copy)
-    assert(copy.data[5] == logits.data[5])
-    copy.data[5] = 42
-    context:write(logits, copy)
-    assert(logits.data[5] == 42)
-    assert(model:parameter(0).grad == nil)
-    model:zero_grad()
-    local grad = model:parameter(0).grad
-    model:backward(logits)
-    context:read(grad, cadft.zeros("f32", grad.shape))
-    assert(model:freeze("*", false) > 0 and not model:parameter(0).trainable)
-    fails("no longer there", context.read, context, grad, cadft.zeros("f32", grad.shape))
-    assert(model:plan{rows = 100} > 0)
-    model:reserve{rows = 100, no_grad = true}
-    model:close()
-    fails("no longer there", context.read, context, logits, copy)
-end
-
 -- An allocator that counts; it is destroyed with the last handle of its context.
 local function counter()
     ffi.cdef("void *aligned_alloc(size_t align, size_t size); void free(void *memory);")
@@ -358,6 +241,41 @@ function tests.after_close()
     fails("loss is closed", loss.call, loss, "weigh")
 end
 
+-- What a call alone refers to lives as long as the call. Blocks of this size go back to the
+-- system when they are freed, so that using one is noticed.
+function tests.temporaries()
+    local context, rows, tokens = cadft.context{threads = 1}, 65536, {}
+    local loss, rewrite = context:loss(), context:rewrite(1, {warmup_steps = 1, interval = 1,
+        fraction = 1, probability = 1, min_observations = 1})
+    rewrite:observe({0}, nil, {1})
+    for i = 1, rows do
+        tokens[i] = i
+    end
+    local function batch()
+        return {logits = cadft.zeros("f32", {rows, 2}), labels = cadft.zeros("i32", {rows}),
+            sample_ids = cadft.zeros("i32", {rows})}
+    end
+    collectgarbage("setpause", 0)
+    collectgarbage("setstepmul", 100000)
+    for _ = 1, 20 do
+        loss:begin(1)
+        loss:observe(batch(), cadft.zeros("f32", {rows, 2}))
+        loss:weigh()
+        loss:grad(-1, batch(), cadft.zeros("f32", {rows, 2}))
+        loss:cancel()
+        loss:compute(batch(), 1, cadft.zeros("f32", {rows, 2}), cadft.zeros("f32", {rows}))
+        cadft.sample_ids_position_ids(cadft.zeros("i64", {rows}))
+        context:read(cadft.zeros("f32", {rows, 2}), cadft.zeros("f32", {rows, 2}))
+    end
+    assert(#rewrite:select(1) == 1)
+    rewrite:commit(0, {tokens = tokens, ended = true})
+    for i, token in ipairs(rewrite:target(0)) do
+        assert(token == i)
+    end
+    collectgarbage("setpause", 200)
+    collectgarbage("setstepmul", 200)
+end
+
 -- A child writes to the log of a context that is closed and collected.
 function tests.log()
     local lines = {}
@@ -377,41 +295,6 @@ function tests.log()
     assert(made:step().skipped)
     assert(#lines == 1 and lines[1]:find("skipped", 1, true))
     made:close()
-end
-
-function tests.rewriting_and_checkpoints()
-    local context = cadft.context()
-    local rewrite = context:rewrite(4, {warmup_steps = 1, interval = 1, fraction = 0.5,
-        probability = 1})
-    for _ = 1, 2 do
-        rewrite:observe({0, 1, 2, 3}, nil, {-1, 2, 0.5, 1})
-    end
-    assert(table.concat(rewrite:select(1), " ") == "1 3")
-    assert(table.concat(rewrite:open(), " ") == "1 3")
-    assert(rewrite:commit(1, {tokens = {5, 6, 7}, ended = true}) == C.CADFT_REJECTED_NOT)
-    assert(rewrite:commit(3, {tokens = {5}}) == C.CADFT_REJECTED_NOT_ENDED)
-    refused(C.CADFT_E_PHASE, rewrite.reject, rewrite, 3)
-    rewrite:cancel()
-    assert(table.concat(rewrite:target(1), " ") == "5 6 7" and rewrite:target(0) == nil)
-    local info = rewrite:sample(0)
-    assert(info.average == -1 and info.observations == 2)
-    fails("differ in length", rewrite.observe, rewrite, {0, 1}, {1}, nil)
-    local state = rewrite:save_state()
-
-    local model, folder = train.model(context), scratch .. "/run"
-    assert(context:find_checkpoint(folder) == nil)
-    context:save_checkpoint{folder = folder, step = 42, model = model, rewrite = rewrite,
-        host = "a\0b"}
-    assert(context:find_checkpoint(folder) == 42)
-    rewrite:restore(1)
-    local loaded = context:model()
-    assert(context:load_checkpoint{folder = folder, step = 42, model = loaded,
-        rewrite = rewrite} == "a\0b")
-    assert(#rewrite:target(1) == 3)
-    rewrite:restore(1)
-    rewrite:load_state(state)
-    assert(#rewrite:target(1) == 3)
-    assert(loaded:parameter(0).value.data[3] == model:parameter(0).value.data[3])
 end
 
 local names = {}
