@@ -115,10 +115,9 @@ local function methods(cadft, Rewrite, Context)
         local n = ffi.new("size_t[1]")
         local none = checkpoint{folder = parts.folder, step = parts.step}
         call(self, C.cadft_checkpoint_load, none, nil, 0, n)
-        -- A buffer for bytes that are not there would be refused.
-        local host = n[0] > 0 and ffi.new("char[?]", tonumber(n[0])) or nil
+        local host = ffi.new("char[?]", tonumber(n[0]))
         call(self, C.cadft_checkpoint_load, checkpoint(parts), host, n[0], n)
-        return host and ffi.string(host, n[0]) or ""
+        return ffi.string(host, n[0])
     end
 
     -- The folder of a step's checkpoint, there or not: model:load takes it.

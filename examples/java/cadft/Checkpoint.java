@@ -53,9 +53,8 @@ public final class Checkpoint {
         new Checkpoint(folder, step).call(context, (self, raw, error) ->
                 Cadft.cadft_checkpoint_load(self, raw, null, 0, bytes, error));
         byte[] out = new byte[Math.toIntExact(bytes[0])];
-        // A buffer for bytes that are not there would be refused.
-        call(context, (self, raw, error) -> Cadft.cadft_checkpoint_load(self, raw,
-                out.length == 0 ? null : out, out.length, bytes, error));
+        call(context, (self, raw, error) ->
+                Cadft.cadft_checkpoint_load(self, raw, out, out.length, bytes, error));
         return Arrays.copyOf(out, (int) bytes[0]);
     }
 

@@ -143,11 +143,7 @@ impl<'a> Checkpoint<'a> {
         })?;
         let mut host = zeros::<u8>("the host's bytes", Some(n))?;
         self.with(|raw, e| unsafe {
-            // Asked for a part that is not there, it fails.
-            let data = match host.len() {
-                0 => null_mut(),
-                _ => host.as_mut_ptr().cast(),
-            };
+            let data = host.as_mut_ptr().cast();
             sys::cadft_checkpoint_load(context, raw, data, host.len(), &mut n, e)
         })?;
         host.truncate(n);
