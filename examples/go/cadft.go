@@ -23,7 +23,8 @@
 // itself. A host that wants to take turns has a mutex around the whole turn.
 // The binding checks it before the library does, so that its own part of a
 // call is alone too, and Close needs no waiting. Different handles, also of
-// one Context, are independent.
+// one Context, are independent; but a model does not give up memory, of logits
+// say, that a call of another handle uses: that is ErrBusy, too.
 //
 // # Memory
 //
@@ -158,6 +159,14 @@ func sized[T any](first int, f func(out []T, needed *C.size_t, e *C.cadft_error)
 			return out[:needed], nil
 		}
 	}
+}
+
+// small is n for an int32 of C.
+func small(name string, n int) (C.int32_t, error) {
+	if int(int32(n)) != n {
+		return 0, fail(ErrArg, "%s is %d, more than an int32 holds", name, n)
+	}
+	return C.int32_t(n), nil
 }
 
 func flag(b bool) C.int32_t {

@@ -51,12 +51,14 @@ func (f *failure) keep(err error) {
 
 // guard runs a callback: false if it failed.
 func (f *failure) guard(callback func() error) (ok bool) {
+	returned := false
 	defer func() {
-		if value := recover(); value != nil {
+		if value := recover(); !returned { // the value of panic(nil) is nil
 			f.keep(&PanicError{value, debug.Stack()})
 		}
 	}()
 	err := callback()
+	returned = true
 	if err != nil {
 		f.keep(err)
 	}

@@ -83,6 +83,9 @@ func TestFailuresOfCallbacksAreErrors(t *testing.T) {
 			len(p.Stack) == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
+		if err = call(func() error { panic(nil) }); !errors.As(err, &p) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	ok(loss.SetCoefficient(nil))
 	_, err := loss.Compute(batch, 2, cadft.Tensor{})
@@ -139,6 +142,12 @@ func TestGeneration(t *testing.T) {
 	wants(t, err, cadft.ErrArg)
 	_, err = model.Generate(cadft.Prompts{Tokens: cadft.View([]int32{1}, -2, 1), MaxNewTokens: 1})
 	wants(t, err, cadft.ErrShape)
+	for _, shape := range [][]int{{-2, 0}, {0, -2}} {
+		_, err = model.Generate(cadft.Prompts{Tokens: cadft.View([]int32{}, shape...), MaxNewTokens: 1})
+		wants(t, err, cadft.ErrShape)
+	}
+	_, err = model.Generate(cadft.Prompts{Tokens: cadft.View([]int32{}, 1<<44, 0)})
+	wants(t, err, cadft.ErrArg)
 	_, err = model.Generate(cadft.Prompts{MaxNewTokens: 1})
 	wants(t, err, cadft.ErrNull)
 }

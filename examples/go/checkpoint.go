@@ -18,41 +18,40 @@ type Checkpoint struct {
 	Optimizer *Optimizer
 	Loss      *Loss
 	Rewriter  *Rewriter
-	Host      []byte // the host's own: data order, random state; nil: none
+	Host      []byte // the host's own: data order, random state
 }
 
-// parts enters the handles of a checkpoint; leave all of them with out.
-func (c *Checkpoint) parts() (p [4]unsafe.Pointer, out func(), err error) {
+// c is the checkpoint for C, inside of its parts; leave them with out, also
+// after an error.
+func (c *Checkpoint) c() (point C.cadft_checkpoint, out func(), err error) {
 	var inside []*handle
 	out = func() {
 		for _, h := range inside {
 			h.leave()
 		}
 	}
-	var all [4]*handle
+	enter := func(h *handle) (p unsafe.Pointer) {
+		if err == nil {
+			if p, err = h.enter(); err == nil {
+				inside = append(inside, h)
+			}
+		}
+		return p
+	}
+	point = C.cadft_checkpoint{struct_size: C.sizeof_cadft_checkpoint, step: C.int64_t(c.Step)}
 	if c.Model != nil {
-		all[0] = &c.Model.handle
+		point.model = (*C.cadft_model)(enter(&c.Model.handle))
 	}
 	if c.Optimizer != nil {
-		all[1] = &c.Optimizer.handle
+		point.optimizer = (*C.cadft_optimizer)(enter(&c.Optimizer.handle))
 	}
 	if c.Loss != nil {
-		all[2] = &c.Loss.handle
+		point.loss = (*C.cadft_loss)(enter(&c.Loss.handle))
 	}
 	if c.Rewriter != nil {
-		all[3] = &c.Rewriter.handle
+		point.rewrite = (*C.cadft_rewrite)(enter(&c.Rewriter.handle))
 	}
-	for i, h := range all {
-		if h == nil {
-			continue
-		}
-		if p[i], err = h.enter(); err != nil {
-			out()
-			return p, nil, err
-		}
-		inside = append(inside, h)
-	}
-	return p, out, nil
+	return point, out, err
 }
 
 // SaveCheckpoint saves the parts as FOLDER/step-00000042, as a whole or not at
@@ -62,25 +61,25 @@ func (c *Context) SaveCheckpoint(point Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	parts, out, err := point.parts()
+	keep, err := small("keep", point.Keep)
 	if err != nil {
 		return err
 	}
+	inside, out, err := point.c()
 	defer out()
-	host := point.Host
-	if host != nil {
-		host = some(host) // an empty part has an address, too
+	if err != nil {
+		return err
 	}
+	inside.keep = keep
+	inside.host_bytes = C.size_t(len(point.Host))
 	return c.share(func(p *C.cadft_context, e *C.cadft_error) C.int32_t {
-		return C.gocadft_checkpoint_save(p, folder, C.int64_t(point.Step), C.int32_t(point.Keep),
-			(*C.cadft_model)(parts[0]), (*C.cadft_optimizer)(parts[1]), (*C.cadft_loss)(parts[2]),
-			(*C.cadft_rewrite)(parts[3]), (*C.char)(pointer(host)), C.size_t(len(point.Host)), e)
+		return C.gocadft_checkpoint_save(p, &inside, folder, (*C.char)(pointer(point.Host)), e)
 	})
 }
 
 // FindCheckpoint is the highest step that has a checkpoint, below before (-1:
-// any); -1 if there is none. Of a damaged one it is the step, with an Error of
-// ErrFormat.
+// any); -1 if there is none. A damaged one is found too: LoadCheckpoint refuses
+// it (ErrFormat), and who wants the one before it asks with its step.
 func (c *Context) FindCheckpoint(folder string, before int64) (int64, error) {
 	s, err := text("folder", folder)
 	if err != nil {
@@ -94,32 +93,36 @@ func (c *Context) FindCheckpoint(folder string, before int64) (int64, error) {
 }
 
 // LoadCheckpoint loads the parts that are given and returns the host's bytes,
-// nil without any. It may be called again for other parts: the model first,
+// if there are any. It may be called again for other parts: the model first,
 // then the optimizer that was made for it. Keep and Host are not read.
 func (c *Context) LoadCheckpoint(point Checkpoint) (host []byte, err error) {
 	folder, err := text("folder", point.Folder)
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.hold()
-	if err != nil {
-		return nil, err
-	}
-	defer c.release()
-	parts, out, err := point.parts()
-	if err != nil {
-		return nil, err
-	}
+	inside, out, err := point.c()
 	defer out()
-	host, err = sized(4096, func(out []byte, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.gocadft_checkpoint_load((*C.cadft_context)(p), folder, C.int64_t(point.Step),
-			(*C.cadft_model)(parts[0]), (*C.cadft_optimizer)(parts[1]), (*C.cadft_loss)(parts[2]),
-			(*C.cadft_rewrite)(parts[3]), (*C.char)(pointer(out)), C.size_t(len(out)), needed, e)
-	})
-	if len(host) == 0 {
-		host = nil
+	if err != nil {
+		return nil, err
 	}
-	return host, err
+	var n C.size_t
+	load := func(point *C.cadft_checkpoint) error {
+		return c.share(func(p *C.cadft_context, e *C.cadft_error) C.int32_t {
+			return C.gocadft_checkpoint_load(p, point, folder, (*C.char)(pointer(host)), C.size_t(len(host)), &n, e)
+		})
+	}
+	// Without parts at first: how long the host's bytes are.
+	if err = load(&C.cadft_checkpoint{struct_size: C.sizeof_cadft_checkpoint, step: inside.step}); err != nil {
+		return nil, err
+	}
+	host = make([]byte, n)
+	if err = load(&inside); err != nil {
+		return nil, err
+	}
+	if int(n) > len(host) { // none at first: no room, and C passed them over
+		return nil, fail(ErrState, "checkpoint %d of %s was replaced while it was loaded", point.Step, point.Folder)
+	}
+	return host[:n], nil
 }
 
 // CheckpointPath is the folder of a step's checkpoint, there or not.

@@ -75,6 +75,40 @@ func TestOneHandleInGoroutines(t *testing.T) {
 	gone(t, count)
 }
 
+// Logits that a call of another handle reads do not go under it: neither in a
+// new forward pass of a second goroutine nor in one of its callback.
+func TestMemoryInUseStays(t *testing.T) {
+	ctx, _ := newContext(t, cadft.Options{})
+	model, loss := newModel(ctx), must(cadft.NewLoss(ctx))
+	defer model.Close()
+	ok(loss.Set("objective", "host"))
+	tokens := cadft.View([]int32{1, 2, 3})
+	logits := must(model.Forward(cadft.ModelBatch{Tokens: tokens, NoGrad: true}))
+	batch := cadft.Batch{Logits: logits, Labels: tokens, SampleIDs: cadft.View(make([]int32, 3))}
+	calls := 0
+	ok(loss.SetCoefficient(func(l, p, entropy, k []float64) error {
+		calls++
+		copy(k, p)
+		long := cadft.View(make([]int32, 60))
+		_, err := model.Forward(cadft.ModelBatch{Tokens: long})
+		wants(t, err, cadft.ErrBusy)
+		_, err = model.Generate(cadft.Prompts{Tokens: long, MaxNewTokens: 1})
+		wants(t, err, cadft.ErrBusy)
+		wants(t, model.Reserve(cadft.Limits{Rows: 60}), cadft.ErrBusy)
+		wants(t, model.Set("checkpointing", true), cadft.ErrBusy)
+		must(model.Fact(cadft.ModelVocab)) // the model itself is not busy
+		return nil
+	}))
+	must(loss.Compute(batch, 1, logits))
+	must(cadft.Slice[float32](logits)) // nothing was thrown away
+	must(model.Forward(cadft.ModelBatch{Tokens: tokens}))
+	_, err := loss.Compute(batch, 1, logits)
+	wants(t, err, cadft.ErrPhase)
+	if calls != 1 {
+		t.Errorf("%d calls", calls)
+	}
+}
+
 // A handle that is inside a call is busy for another goroutine, too; so is its
 // model for an optimizer, by the library itself.
 func TestBusy(t *testing.T) {

@@ -58,6 +58,10 @@ func NewContext(options *Options) (*Context, error) {
 	if err != nil {
 		return nil, err
 	}
+	threads, err := small("threads", o.Threads)
+	if err != nil {
+		return nil, err
+	}
 	c := &Context{}
 	log := C.uintptr_t(0)
 	if o.Log != nil {
@@ -67,11 +71,11 @@ func NewContext(options *Options) (*Context, error) {
 		c.failed = &failure{}
 		log = C.uintptr_t(cgo.NewHandle(&logger{o.Log, c.failed})) // given back by gocadftRelease
 	}
+	desc := C.cadft_context_desc{struct_size: C.sizeof_cadft_context_desc, n_threads: threads,
+		allocator: (*C.cadft_allocator)(o.Allocator), parallel: (*C.cadft_parallel)(o.Parallel)}
 	var out *C.cadft_context
 	err = try(func(e *C.cadft_error) C.int32_t {
-		return C.gocadft_context_create(C.int32_t(o.Threads), backend, backendOptions,
-			(*C.cadft_allocator)(o.Allocator), (*C.cadft_parallel)(o.Parallel),
-			C.int32_t(o.LogLevel), log, &out, e)
+		return C.gocadft_context_create(&desc, backend, backendOptions, C.int32_t(o.LogLevel), log, &out, e)
 	})
 	if err != nil {
 		return nil, err
@@ -93,11 +97,11 @@ func (c *Context) Close() error {
 
 // share makes a call that need not be alone.
 func (c *Context) share(f func(p *C.cadft_context, e *C.cadft_error) C.int32_t, tensors ...*Tensor) error {
-	p, err := c.hold()
+	p, err := c.hold(forEver, 0)
 	if err != nil {
 		return err
 	}
-	defer c.release()
+	defer c.release(forEver)
 	return with(tensors, func(e *C.cadft_error) C.int32_t { return f((*C.cadft_context)(p), e) })
 }
 
@@ -120,11 +124,11 @@ func (c *Context) number(key C.int32_t) (int64, error) {
 }
 
 func (c *Context) text(key C.int32_t) (string, error) {
-	p, err := c.hold()
+	p, err := c.hold(forEver, 0)
 	if err != nil {
 		return "", err
 	}
-	defer c.release()
+	defer c.release(forEver)
 	return textOf(func(out []C.char, needed *C.size_t, e *C.cadft_error) C.int32_t {
 		return C.cadft_context_get_str((*C.cadft_context)(p), key, (*C.char)(pointer(out)), C.size_t(len(out)), needed, e)
 	})
@@ -181,6 +185,8 @@ func (c *Context) Write(to, from Tensor) error {
 // The library gets no more than address and size of the host's side.
 func (c *Context) checkCopy(theirs, host Tensor) error {
 	switch {
+	case !host.IsPresent() || !theirs.IsPresent():
+		return fail(ErrNull, "the zero Tensor has no memory to copy")
 	case host.view.device_type != C.CADFT_DEVICE_CPU:
 		return fail(ErrDevice, "the host's tensor is on device %d", int(host.view.device_type))
 	case !host.isDense():

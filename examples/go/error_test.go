@@ -30,6 +30,9 @@ func TestAnErrorHasStatusAndSentence(t *testing.T) {
 	wants(t, err, cadft.ErrBackend)
 	_, err = cadft.NewContext(&cadft.Options{Backend: "a\x00b"})
 	wants(t, err, cadft.ErrArg)
+	_, err = cadft.NewContext(&cadft.Options{Threads: 1 << 32})
+	wants(t, err, cadft.ErrArg)
+	wants(t, ctx.SaveCheckpoint(cadft.Checkpoint{Folder: t.TempDir(), Keep: 1<<32 + 1}), cadft.ErrArg)
 	wants(t, must(cadft.NewModel(ctx)).Load("/no/such/folder"), cadft.ErrIO)
 	_, err = cadft.NewRewriter(ctx, -1)
 	wants(t, err, cadft.ErrArg)
@@ -97,7 +100,7 @@ func TestTensorsThatDoNotFit(t *testing.T) {
 		"strides":    cadft.View(data, 4, 5).Strided(6, 1),
 		"few":        cadft.View(data, 4, 5).Strided(5),
 		"backwards":  cadft.View(data, 4, 5).Strided(-5, 1),
-		"dimensions": cadft.View(data, 1, 1, 1, 1, 1, 1, 1, 4, 5),
+		"dimensions": cadft.View(data, make([]int, 17)...),
 	} {
 		batch, _ := tiny()
 		batch.Logits = logits
@@ -107,6 +110,9 @@ func TestTensorsThatDoNotFit(t *testing.T) {
 		}
 		if _, err = cadft.Slice[float32](logits); !errors.Is(err, cadft.ErrShape) {
 			t.Errorf("%s: slice %v", name, err)
+		}
+		if n, shape := logits.Len(), logits.Shape(); n != 0 || len(shape) > 2 {
+			t.Errorf("%s: %d elements in %v", name, n, shape)
 		}
 	}
 	batch, _ := tiny()
@@ -121,6 +127,14 @@ func TestTensorsThatDoNotFit(t *testing.T) {
 	wants(t, err, cadft.ErrShape)
 	_, err = cadft.NewBuffer(cadft.Float32, 1<<58)
 	wants(t, err, cadft.ErrNoMem)
+	_, err = cadft.NewBuffer(cadft.DType(0), 4)
+	wants(t, err, cadft.ErrDType)
+	_, err = cadft.Slice[float32](cadft.Tensor{})
+	wants(t, err, cadft.ErrNull)
+	wants(t, ctx.Read(cadft.View(data), cadft.Tensor{}), cadft.ErrNull)
+	if n := must(cadft.NewBuffer(cadft.Float32, 0)).Tensor().Len(); n != 0 {
+		t.Errorf("%d elements in none", n)
+	}
 }
 
 // Logits with gaps between rows; the gradient beside them.

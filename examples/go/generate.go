@@ -3,7 +3,7 @@
 package cadft
 
 /*
-#include "shim.h"
+#include "shim_model.h"
 */
 import "C"
 
@@ -62,7 +62,7 @@ func (m *Model) Generate(g Prompts) ([][]int32, error) {
 		return nil, g.Tokens.err
 	case g.Keys != nil && len(g.Keys) != n:
 		return nil, fail(ErrShape, "%d keys for %d prompts", len(g.Keys), n)
-	case n > 0 && g.MaxNewTokens > math.MaxInt32/n:
+	case n > math.MaxInt32, n > 0 && g.MaxNewTokens > math.MaxInt32/n:
 		return nil, fail(ErrArg, "%d new tokens of %d prompts are too many", g.MaxNewTokens, n)
 	}
 	columns := g.MaxNewTokens
@@ -70,18 +70,18 @@ func (m *Model) Generate(g Prompts) ([][]int32, error) {
 		columns = 0 // the library refuses it
 	}
 	drawn, counts := make([]int32, n*columns), make([]int64, n)
-	desc := C.gocadft_generate{tokens: g.Tokens.view, cu_seqlens: g.CuSeqlens.view, lengths: g.Lengths.view,
-		max_new_tokens: C.int64_t(g.MaxNewTokens), n_stop_tokens: C.int64_t(len(g.StopTokens)), step: C.int64_t(g.Step),
-		temperature: C.double(g.Temperature), top_p: C.double(g.TopP), seed: C.uint64_t(g.Seed), n_prompts: C.int64_t(n)}
-	err := m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
+	desc := C.cadft_generate_desc{struct_size: C.sizeof_cadft_generate_desc, max_new_tokens: C.int64_t(g.MaxNewTokens),
+		temperature: C.double(g.Temperature), top_p: C.double(g.TopP), n_stop_tokens: C.int64_t(len(g.StopTokens)),
+		seed: C.uint64_t(g.Seed), step: C.int64_t(g.Step), n_prompts: C.int64_t(n)}
+	views := C.gocadft_model_views{tokens: g.Tokens.view, cu_seqlens: g.CuSeqlens.view, lengths: g.Lengths.view}
+	err := m.doAging(activations, func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
 		user := C.uintptr_t(0)
 		if g.OnToken != nil {
 			h := cgo.NewHandle(&token{g.OnToken, m.failed})
 			defer h.Delete()
 			user = C.uintptr_t(h)
 		}
-		m.age(activations)
-		return C.gocadft_model_generate(p, &desc, g.Tokens.at(), g.CuSeqlens.at(), g.Lengths.at(),
+		return C.gocadft_model_generate(p, &desc, &views, g.Tokens.at(), g.CuSeqlens.at(), g.Lengths.at(),
 			(*C.int32_t)(pointer(g.StopTokens)), (*C.int64_t)(pointer(g.Keys)), user,
 			(*C.int32_t)(pointer(some(drawn))), (*C.int64_t)(pointer(some(counts))), e)
 	}, &g.Tokens, &g.CuSeqlens, &g.Lengths)

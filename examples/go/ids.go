@@ -3,7 +3,7 @@
 package cadft
 
 /*
-#include "shim.h"
+#include "shim_loss.h"
 */
 import "C"
 
@@ -15,7 +15,7 @@ func SampleIDsPadded(ids []int32, sequences, length int, lengths Tensor, first i
 		return fail(ErrSpace, "ids has %d elements for %d sequences of %d", len(ids), sequences, length)
 	}
 	return with([]*Tensor{&lengths}, func(e *C.cadft_error) C.int32_t {
-		return C.gocadft_ids_padded(C.int64_t(sequences), C.int64_t(length), &lengths.view, lengths.at(),
+		return C.gocadft_sample_ids_padded(C.int64_t(sequences), C.int64_t(length), &lengths.view, lengths.at(),
 			C.int32_t(first), (*C.int32_t)(pointer(some(ids))), e)
 	})
 }
@@ -24,7 +24,7 @@ func SampleIDsPadded(ids []int32, sequences, length int, lengths Tensor, first i
 // cuSeqlens[i+1] - 1 belong to sample first + i.
 func SampleIDsPacked(ids []int32, cuSeqlens Tensor, first int32) error {
 	return with([]*Tensor{&cuSeqlens}, func(e *C.cadft_error) C.int32_t {
-		return C.gocadft_ids_cu_seqlens(&cuSeqlens.view, cuSeqlens.at(), C.int64_t(len(ids)),
+		return C.gocadft_sample_ids_cu_seqlens(&cuSeqlens.view, cuSeqlens.at(), C.int64_t(len(ids)),
 			C.int32_t(first), (*C.int32_t)(pointer(some(ids))), e)
 	})
 }
@@ -37,7 +37,7 @@ func SampleIDsPositions(ids []int32, positions Tensor, first int32) (int, error)
 	}
 	var samples C.int64_t
 	err := with([]*Tensor{&positions}, func(e *C.cadft_error) C.int32_t {
-		return C.gocadft_ids_position_ids(&positions.view, positions.at(), C.int32_t(first),
+		return C.gocadft_sample_ids_position_ids(&positions.view, positions.at(), C.int32_t(first),
 			(*C.int32_t)(pointer(some(ids))), &samples, e)
 	})
 	return int(samples), err

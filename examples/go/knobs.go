@@ -3,7 +3,7 @@
 package cadft
 
 /*
-#include "shim.h"
+#include "shim_knobs.h"
 */
 import "C"
 
@@ -96,10 +96,11 @@ func (k *knobs) change(name string, set func(p unsafe.Pointer, key C.int32_t, e 
 	if err != nil {
 		return err
 	}
-	return k.call(func(p unsafe.Pointer, e *C.cadft_error) C.int32_t {
+	// A model's knob may change the plan of its activations.
+	return k.callAging(activations, func(p unsafe.Pointer, e *C.cadft_error) C.int32_t {
 		status := set(p, key, e)
-		if status == C.CADFT_OK {
-			k.age(activations) // a model's knob may change their plan
+		if status != C.CADFT_OK {
+			k.rejuvenate(activations)
 		}
 		return status
 	})

@@ -93,6 +93,7 @@ func TestUseAfterClose(t *testing.T) {
 		func() error { _, err := r.loss.SaveState(); return err },
 		func() error { _, err := r.loss.Samples(cadft.SampleC); return err },
 		func() error { return r.loss.SetCoefficient(nil) },
+		func() error { _, err := r.loss.Report(); return err },
 		step.Weigh,
 		step.Cancel,
 		func() error { _, err := step.End(); return err },

@@ -3,7 +3,7 @@
 package cadft
 
 /*
-#include "shim.h"
+#include "shim_loss.h"
 */
 import "C"
 
@@ -54,15 +54,30 @@ type Batch struct {
 	Stream unsafe.Pointer // the device's; nil for host memory
 }
 
-func (b *Batch) c() C.gocadft_loss_batch {
-	return C.gocadft_loss_batch{
-		logits: b.Logits.view, labels: b.Labels.view, sample_ids: b.SampleIDs.view, k: b.K.view,
-		vocab_valid: C.int64_t(b.VocabValid), vocab_start: C.int64_t(b.VocabStart), vocab_total: C.int64_t(b.VocabTotal),
-	}
+// A reading is a call that reads a batch: which, its number (of samples, or of
+// the micro-batch) and what it fills in.
+type reading struct {
+	call   C.int32_t
+	number int64
+	scale  []float32
+	report C.cadft_loss_report
+	micro  C.int64_t
 }
 
-func (b *Batch) tensors(more ...*Tensor) []*Tensor {
-	return append(more, &b.Logits, &b.Labels, &b.SampleIDs, &b.K)
+// read makes such a call.
+func (r *reading) read(p *C.cadft_loss, b *Batch, grad *Tensor, e *C.cadft_error) C.int32_t {
+	r.report.struct_size = C.sizeof_cadft_loss_report
+	batch := C.cadft_loss_batch{struct_size: C.sizeof_cadft_loss_batch, vocab_valid: C.int64_t(b.VocabValid),
+		vocab_start: C.int64_t(b.VocabStart), vocab_total: C.int64_t(b.VocabTotal), stream: b.Stream}
+	views := C.gocadft_loss_views{logits: b.Logits.view, labels: b.Labels.view, sample_ids: b.SampleIDs.view,
+		k: b.K.view, grad: grad.view}
+	return C.gocadft_loss_read(r.call, p, C.int64_t(r.number), &batch, &views,
+		b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(), grad.at(),
+		(*C.float)(pointer(r.scale)), &r.report, &r.micro, e)
+}
+
+func (b *Batch) tensors(grad *Tensor) []*Tensor {
+	return []*Tensor{&b.Logits, &b.Labels, &b.SampleIDs, &b.K, grad}
 }
 
 // A Report says what a step did, over the global batch as far as the loss
@@ -82,13 +97,16 @@ type Report struct {
 	Infinite   int64   // samples with c = +inf
 }
 
-func reportOf(r *C.cadft_loss_report) Report {
+func reportOf(r *C.cadft_loss_report, err error) (Report, error) {
+	if err != nil {
+		return Report{}, err
+	}
 	return Report{
 		Loss: float64(r.loss), NLL: float64(r.nll), MeanP: float64(r.mean_p), MeanW: float64(r.mean_w),
 		MinW: float64(r.min_w), ShareBelow: float64(r.share_below), Mu: float64(r.mu), Sigma: float64(r.sigma),
 		GradScale: float64(r.grad_scale), Samples: int64(r.n_samples), Rows: int64(r.n_rows),
 		Skipped: int64(r.n_skipped), Infinite: int64(r.n_infinite),
-	}
+	}, nil
 }
 
 // Compute is the simple case: the batch is the whole global batch, with sample
@@ -108,16 +126,11 @@ func (l *Loss) ComputeUnit(b Batch, samples int, grad Tensor, scale []float32) (
 }
 
 func (l *Loss) compute(b Batch, samples int, grad Tensor, scale []float32) (Report, error) {
-	var report C.cadft_loss_report
-	batch := b.c()
+	r := reading{call: C.GOCADFT_COMPUTE, number: int64(samples), scale: scale}
 	err := l.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
-		return C.gocadft_loss_compute(p, &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
-			(*C.char)(b.Stream), C.int64_t(samples), &grad.view, grad.at(), (*C.float)(pointer(scale)), &report, e)
+		return r.read(p, &b, &grad, e)
 	}, b.tensors(&grad)...)
-	if err != nil {
-		return Report{}, err
-	}
-	return reportOf(&report), nil
+	return reportOf(&r.report, err)
 }
 
 // SetCoefficient registers the coefficient of objective host: it gets negative
@@ -127,18 +140,21 @@ func (l *Loss) compute(b Batch, samples int, grad Tensor, scale []float32) (Repo
 // with the callback. It may not use this loss; and if it refers to this loss,
 // the loss is not collected until it is closed.
 func (l *Loss) SetCoefficient(fn func(l, p, entropy, k []float64) error) error {
-	p, err := l.enter()
-	if err != nil {
-		return err
-	}
-	defer l.leave()
-	user := C.uintptr_t(0)
-	if fn != nil {
-		user = C.uintptr_t(cgo.NewHandle(&coefficient{fn, l.failed})) // given back by gocadftRelease
-	}
-	return try(func(e *C.cadft_error) C.int32_t {
-		return C.gocadft_loss_coefficient((*C.cadft_loss)(p), user, e)
+	return l.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
+		user := C.uintptr_t(0)
+		if fn != nil {
+			user = C.uintptr_t(cgo.NewHandle(&coefficient{fn, l.failed})) // given back by gocadftRelease
+		}
+		return C.gocadft_loss_set_coefficient(p, user, e)
 	})
+}
+
+// Report says what Step.End would report now, once all is weighed: for who
+// needs the loss before the gradients. After the step, what it reported.
+func (l *Loss) Report() (Report, error) {
+	report := C.cadft_loss_report{struct_size: C.sizeof_cadft_loss_report}
+	err := l.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t { return C.cadft_loss_get_report(p, &report, e) })
+	return reportOf(&report, err)
 }
 
 // A RowValue is a number of each row of a micro-batch.
@@ -157,8 +173,8 @@ const (
 // Rows copies a number of each row of an observed micro-batch, of the step at
 // hand or of the one that ended.
 func (l *Loss) Rows(micro int64, what RowValue) ([]float64, error) {
-	return l.doubles(func(p *C.cadft_loss, out *C.double, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.cadft_loss_get_rows(p, C.int64_t(micro), C.int32_t(what), out, n, needed, e)
+	return copied(&l.handle, 0, func(p unsafe.Pointer, out *float64, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_loss_get_rows((*C.cadft_loss)(p), C.int64_t(micro), C.int32_t(what), (*C.double)(out), n, needed, e)
 	})
 }
 
@@ -175,31 +191,15 @@ const (
 
 // Samples copies a number of each sample, likewise.
 func (l *Loss) Samples(what SampleValue) ([]float64, error) {
-	return l.doubles(func(p *C.cadft_loss, out *C.double, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.cadft_loss_get_samples(p, C.int32_t(what), out, n, needed, e)
-	})
-}
-
-func (l *Loss) doubles(f func(p *C.cadft_loss, out *C.double, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t) ([]float64, error) {
-	p, err := l.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer l.leave()
-	return sized(0, func(out []float64, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return f((*C.cadft_loss)(p), (*C.double)(pointer(out)), C.size_t(len(out)), needed, e)
+	return copied(&l.handle, 0, func(p unsafe.Pointer, out *float64, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_loss_get_samples((*C.cadft_loss)(p), C.int32_t(what), (*C.double)(out), n, needed, e)
 	})
 }
 
 // SaveState is the running statistics of scope running, a few dozen bytes.
 func (l *Loss) SaveState() ([]byte, error) {
-	p, err := l.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer l.leave()
-	return sized(0, func(out []byte, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.cadft_loss_state_save((*C.cadft_loss)(p), pointer(out), C.size_t(len(out)), needed, e)
+	return copied(&l.handle, 0, func(p unsafe.Pointer, out *byte, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_loss_state_save((*C.cadft_loss)(p), unsafe.Pointer(out), n, needed, e)
 	})
 }
 

@@ -3,7 +3,7 @@
 package cadft
 
 /*
-#include "shim.h"
+#include "shim_model.h"
 */
 import "C"
 
@@ -36,7 +36,11 @@ func NewModel(c *Context) (*Model, error) {
 }
 
 func (m *Model) do(f func(p *C.cadft_model, e *C.cadft_error) C.int32_t, tensors ...*Tensor) error {
-	return m.call(func(p unsafe.Pointer, e *C.cadft_error) C.int32_t { return f((*C.cadft_model)(p), e) }, tensors...)
+	return m.doAging(forEver, f, tensors...)
+}
+
+func (m *Model) doAging(life int, f func(p *C.cadft_model, e *C.cadft_error) C.int32_t, tensors ...*Tensor) error {
+	return m.callAging(life, func(p unsafe.Pointer, e *C.cadft_error) C.int32_t { return f((*C.cadft_model)(p), e) }, tensors...)
 }
 
 // A ModelFact is a number that a model with weights has.
@@ -120,7 +124,9 @@ func (m *Model) tensor(view C.gocadft_view, data *C.char, life int) Tensor {
 	if view.present == 0 {
 		return Tensor{}
 	}
-	return Tensor{data: unsafe.Pointer(data), view: view, owner: &m.handle, life: life, born: m.now(life)}
+	t := Tensor{data: unsafe.Pointer(data), view: view, owner: &m.handle, life: life, born: m.now(life)}
+	t.space = t.Len()
+	return t
 }
 
 // Find is the index of a parameter by name.
@@ -135,10 +141,17 @@ func (m *Model) Find(name string) (int, error) {
 // Freeze the parameters whose names match a shell pattern, or thaw them; it
 // returns how many match. Gradients are gone: call ZeroGrad again.
 func (m *Model) Freeze(pattern string, trainable bool) (int, error) {
+	s, err := text("pattern", pattern)
+	if err != nil {
+		return 0, err
+	}
 	var matched C.int64_t
-	err := m.named("pattern", pattern, func(p *C.cadft_model, s *C.char, e *C.cadft_error) C.int32_t {
-		m.age(gradients)
-		return C.cadft_model_freeze(p, s, flag(trainable), &matched, e)
+	err = m.doAging(gradients, func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
+		status := C.cadft_model_freeze(p, s, flag(trainable), &matched, e)
+		if status != C.CADFT_OK {
+			m.rejuvenate(gradients)
+		}
+		return status
 	})
 	return int(matched), err
 }
@@ -165,8 +178,7 @@ func (m *Model) Plan(limits Limits) (int64, error) {
 // Reserve allocates them.
 func (m *Model) Reserve(limits Limits) error {
 	c := limits.c()
-	return m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
-		m.age(activations)
+	return m.doAging(activations, func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
 		return C.cadft_model_reserve(p, &c, e)
 	})
 }
@@ -184,17 +196,19 @@ type ModelBatch struct {
 
 // Forward computes logits, float32 [logit rows, vocab], in the model's memory:
 // the loss may write the gradient there. They are void, and refused by every
-// call, after the next Forward, Reserve, Generate, or change of a knob.
+// call, after the next Forward, Reserve or Generate, even one that fails, and
+// after a change of a knob. Those are ErrBusy while a call of another handle
+// reads the logits.
 func (m *Model) Forward(b ModelBatch) (Tensor, error) {
 	var logits Tensor
-	c := C.gocadft_model_batch{tokens: b.Tokens.view, cu_seqlens: b.CuSeqlens.view, lengths: b.Lengths.view,
-		logit_rows: b.LogitRows.view, no_grad: flag(b.NoGrad)}
-	err := m.do(func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
+	batch := C.cadft_model_batch{struct_size: C.sizeof_cadft_model_batch, no_grad: flag(b.NoGrad), stream: b.Stream}
+	views := C.gocadft_model_views{tokens: b.Tokens.view, cu_seqlens: b.CuSeqlens.view, lengths: b.Lengths.view,
+		logit_rows: b.LogitRows.view}
+	err := m.doAging(activations, func(p *C.cadft_model, e *C.cadft_error) C.int32_t {
 		var view C.gocadft_view
 		var data *C.char
-		m.age(activations)
-		status := C.gocadft_model_forward(p, &c, b.Tokens.at(), b.CuSeqlens.at(), b.Lengths.at(), b.LogitRows.at(),
-			(*C.char)(b.Stream), &view, &data, e)
+		status := C.gocadft_model_forward(p, &batch, &views, b.Tokens.at(), b.CuSeqlens.at(), b.Lengths.at(),
+			b.LogitRows.at(), &view, &data, e)
 		if status == C.CADFT_OK {
 			logits = m.tensor(view, data, activations)
 		}

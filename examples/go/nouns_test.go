@@ -86,11 +86,16 @@ func TestAStepThatIsOverLeavesTheNextAlone(t *testing.T) {
 	wants(t, err, cadft.ErrPhase)
 	unit := make([]float32, 20)
 	micro := must(second.Observe(batch, cadft.View(unit, 4, 5)))
+	_, err = loss.Report() // not weighed
+	wants(t, err, cadft.ErrPhase)
 	ok(second.Weigh())
+	early := must(loss.Report())
 	if scale := must(loss.Rows(micro, cadft.RowScale)); len(scale) != 4 || !(scale[0] > 0) {
 		t.Errorf("scale %v", scale)
 	}
-	must(second.End())
+	if report := must(second.End()); report != early || must(loss.Report()) != early || !(early.Loss > 0) {
+		t.Errorf("%+v, before the end %+v", report, early)
+	}
 }
 
 func TestSampleIDs(t *testing.T) {
@@ -135,8 +140,8 @@ func TestRewriting(t *testing.T) {
 	if !reflect.DeepEqual(picks, []int64{8, 9}) || !reflect.DeepEqual(must(r.Open()), picks) {
 		t.Errorf("picks %v", picks)
 	}
-	if why := must(r.Commit(8, cadft.Answer{Tokens: []int32{4, 5}})); why != cadft.RejectedNotEnded {
-		t.Errorf("rejected: %d", why)
+	if why := must(r.Commit(8, cadft.Answer{Tokens: []int32{4, 5}})); why != cadft.RejectedNotEnded || why.String() != "not ended" {
+		t.Errorf("rejected: %v", why)
 	}
 	if why := must(r.Commit(9, cadft.Answer{Tokens: []int32{4, 5}, Ended: true})); why != cadft.Accepted {
 		t.Errorf("rejected: %d", why)
@@ -225,13 +230,31 @@ func TestCheckpoints(t *testing.T) {
 	if got := s.step(); got != want {
 		t.Errorf("%+v, expected %+v", got, want)
 	}
+	for i, host := range [][]byte{nil, {}, {7}} { // no bytes, no part
+		point := cadft.Checkpoint{Folder: folder, Step: int64(2 + i), Loss: s.loss, Host: host}
+		ok(ctx.SaveCheckpoint(point))
+		if back := must(ctx.LoadCheckpoint(point)); len(back) != len(host) {
+			t.Errorf("the host's bytes %v are %v", host, back)
+		}
+	}
+	point := cadft.Checkpoint{Folder: folder, Step: 2, Model: must(cadft.NewModel(ctx))}
+	_, err := ctx.LoadCheckpoint(point) // a part that is not there
+	wants(t, err, cadft.ErrFormat)
+	for step := 2; step <= 4; step++ {
+		ok(os.RemoveAll(must(cadft.CheckpointPath(folder, int64(step)))))
+	}
 	path := must(cadft.CheckpointPath(folder, 1))
 	third := must(cadft.NewModel(ctx))
 	ok(third.Load(path))
 	ok(third.Save(filepath.Join(t.TempDir(), "model")))
 	ok(os.WriteFile(filepath.Join(path, "checkpoint.json"), []byte("{"), 0o600))
-	step, err := ctx.FindCheckpoint(folder, -1)
-	if wants(t, err, cadft.ErrFormat); step != 1 {
+	_, err = ctx.LoadCheckpoint(cadft.Checkpoint{Folder: folder, Step: 1, Loss: s.loss})
+	wants(t, err, cadft.ErrFormat)
+	if step := must(ctx.FindCheckpoint(folder, -1)); step != 1 { // never passed over
+		t.Errorf("step %d", step)
+	}
+	step, err := ctx.FindCheckpoint(folder, -2)
+	if wants(t, err, cadft.ErrArg); step != -1 {
 		t.Errorf("step %d", step)
 	}
 }

@@ -34,7 +34,7 @@ func NewOptimizer(c *Context) (*Optimizer, error) {
 	o.open("optimizer", p, func(p unsafe.Pointer) {
 		C.cadft_optimizer_destroy((*C.cadft_optimizer)(p))
 		for _, h := range *kept {
-			h.release()
+			h.release(forEver)
 		}
 	})
 	runtime.SetFinalizer(o, func(o *Optimizer) { o.Close() })
@@ -87,7 +87,7 @@ func (o *Optimizer) Add(name string, value, grad Tensor) error {
 // keep holds what the tensors of this call hold already.
 func (o *Optimizer) keep(h *handle) {
 	h.mu.Lock()
-	h.holds++
+	h.used[forEver]++
 	h.mu.Unlock()
 	*o.kept = append(*o.kept, h)
 }
@@ -95,11 +95,11 @@ func (o *Optimizer) keep(h *handle) {
 // AddModel adds the trainable parameters of a model and returns how many. The
 // model may be closed then: the optimizer keeps it.
 func (o *Optimizer) AddModel(m *Model) (int, error) {
-	model, err := m.hold() // and not enter: the library asks whether it is busy
+	model, err := m.hold(forEver, 0) // and not enter: the library asks whether it is busy
 	if err != nil {
 		return 0, err
 	}
-	defer m.release()
+	defer m.release(forEver)
 	var added C.int64_t
 	err = o.do(func(p *C.cadft_optimizer, e *C.cadft_error) C.int32_t {
 		return C.cadft_optimizer_add_model(p, (*C.cadft_model)(model), &added, e)

@@ -8,6 +8,7 @@ package cadft
 import "C"
 
 import (
+	"fmt"
 	"runtime"
 	"unsafe"
 )
@@ -20,7 +21,7 @@ type Rewriter struct {
 }
 
 // NewRewriter creates one for a data set of that many samples.
-func NewRewriter(c *Context, samples int64) (*Rewriter, error) {
+func NewRewriter(c *Context, samples int) (*Rewriter, error) {
 	p, err := c.create(func(p *C.cadft_context, e *C.cadft_error) (unsafe.Pointer, C.int32_t) {
 		var out *C.cadft_rewrite
 		status := C.cadft_rewrite_create(p, C.int64_t(samples), &out, e)
@@ -65,14 +66,10 @@ func (r *Rewriter) Observe(ids []int64, c, chat []float64) error {
 	if c != nil && len(c) != len(ids) || chat != nil && len(chat) != len(ids) {
 		return fail(ErrShape, "%d ids with %d values of c and %d of chat", len(ids), len(c), len(chat))
 	}
-	if len(ids) == 0 {
-		ids, c, chat = make([]int64, 1), make([]float64, 1), make([]float64, 1)
-		return r.observe(ids, c, chat, 0)
+	n := len(ids)
+	if n == 0 { // C refuses NULL even for nothing
+		ids, c, chat = some(ids), some(c), some(chat)
 	}
-	return r.observe(ids, c, chat, len(ids))
-}
-
-func (r *Rewriter) observe(ids []int64, c, chat []float64, n int) error {
 	return r.do(func(p *C.cadft_rewrite, e *C.cadft_error) C.int32_t {
 		return C.cadft_rewrite_observe(p, (*C.int64_t)(pointer(ids)), (*C.double)(pointer(c)), (*C.double)(pointer(chat)),
 			C.int64_t(n), e)
@@ -114,27 +111,16 @@ func (r *Rewriter) Due(step int64) (bool, error) {
 // Select picks samples to rewrite, by rising id, if the step is due; else
 // none. They are open then.
 func (r *Rewriter) Select(step int64) ([]int64, error) {
-	return r.ids(func(p *C.cadft_rewrite, out *C.int64_t, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.cadft_rewrite_select(p, C.int64_t(step), out, n, needed, e)
+	// Not without space at first: that only asks, and does not open picks.
+	return copied(&r.handle, 64, func(p unsafe.Pointer, out *int64, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_rewrite_select((*C.cadft_rewrite)(p), C.int64_t(step), (*C.int64_t)(out), n, needed, e)
 	})
 }
 
 // Open picks, by rising id.
 func (r *Rewriter) Open() ([]int64, error) {
-	return r.ids(func(p *C.cadft_rewrite, out *C.int64_t, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.cadft_rewrite_open(p, out, n, needed, e)
-	})
-}
-
-func (r *Rewriter) ids(f func(p *C.cadft_rewrite, out *C.int64_t, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t) ([]int64, error) {
-	p, err := r.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer r.leave()
-	// Not without space at first: that only asks, and does not open picks.
-	return sized(64, func(out []int64, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return f((*C.cadft_rewrite)(p), (*C.int64_t)(pointer(out)), C.size_t(len(out)), needed, e)
+	return copied(&r.handle, 0, func(p unsafe.Pointer, out *int64, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_rewrite_open((*C.cadft_rewrite)(p), (*C.int64_t)(out), n, needed, e)
 	})
 }
 
@@ -158,6 +144,22 @@ const (
 	RejectedNotLower Rejection = C.CADFT_REJECTED_NOT_LOWER
 )
 
+func (r Rejection) String() string {
+	switch r {
+	case Accepted:
+		return "accepted"
+	case RejectedTooShort:
+		return "too short"
+	case RejectedTooLong:
+		return "too long"
+	case RejectedNotEnded:
+		return "not ended"
+	case RejectedNotLower:
+		return "not lower"
+	}
+	return fmt.Sprintf("Rejection(%d)", int32(r))
+}
+
 // An Answer to a pick.
 type Answer struct {
 	Tokens []int32 // copied; with Kept only their number counts
@@ -170,13 +172,14 @@ type Answer struct {
 
 // Commit gives an open pick its answer, which closes it.
 func (r *Rewriter) Commit(id int64, a Answer) (Rejection, error) {
+	result := C.cadft_rewrite_result{struct_size: C.sizeof_cadft_rewrite_result, ended: flag(a.Ended),
+		n_tokens: C.int64_t(len(a.Tokens)), c_new: C.double(a.NewC), c_old: C.double(a.OldC)}
 	tokens, rejected := (*C.int32_t)(nil), C.int32_t(0)
 	if !a.Kept {
 		tokens = (*C.int32_t)(pointer(some(a.Tokens)))
 	}
 	err := r.do(func(p *C.cadft_rewrite, e *C.cadft_error) C.int32_t {
-		return C.gocadft_rewrite_commit(p, C.int64_t(id), flag(a.Ended), tokens, C.int64_t(len(a.Tokens)),
-			C.double(a.NewC), C.double(a.OldC), &rejected, e)
+		return C.gocadft_rewrite_commit(p, C.int64_t(id), &result, tokens, &rejected, e)
 	})
 	return Rejection(rejected), err
 }
@@ -212,13 +215,8 @@ func (r *Rewriter) Restore(id int64) error {
 
 // SaveState is everything but the knobs.
 func (r *Rewriter) SaveState() ([]byte, error) {
-	p, err := r.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer r.leave()
-	return sized(0, func(out []byte, needed *C.size_t, e *C.cadft_error) C.int32_t {
-		return C.cadft_rewrite_state_save((*C.cadft_rewrite)(p), pointer(out), C.size_t(len(out)), needed, e)
+	return copied(&r.handle, 0, func(p unsafe.Pointer, out *byte, n C.size_t, needed *C.size_t, e *C.cadft_error) C.int32_t {
+		return C.cadft_rewrite_state_save((*C.cadft_rewrite)(p), unsafe.Pointer(out), n, needed, e)
 	})
 }
 

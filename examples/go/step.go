@@ -3,7 +3,7 @@
 package cadft
 
 /*
-#include "shim.h"
+#include "shim_loss.h"
 */
 import "C"
 
@@ -19,7 +19,8 @@ import "C"
 //		err = step.Grad(micro[i], batch, grad)
 //	report, err := step.End()
 //
-// After End or Cancel every method returns ErrPhase.
+// Loss.Report, Loss.Rows and Loss.Samples tell of it, also before the end.
+// After End or Cancel every method but Cancel returns ErrPhase.
 type Step struct {
 	loss *Loss
 	over bool // guarded by the loss: it is inside the call
@@ -55,13 +56,11 @@ func (s *Step) do(f func(p *C.cadft_loss, e *C.cadft_error) C.int32_t, tensors .
 // target goes there in the same sweep; the true gradient is that times
 // Rows(micro, RowScale), after Weigh.
 func (s *Step) Observe(b Batch, unit Tensor) (micro int64, err error) {
-	var number C.int64_t
-	batch := b.c()
+	r := reading{call: C.GOCADFT_OBSERVE}
 	err = s.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
-		return C.gocadft_loss_observe(p, &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
-			(*C.char)(b.Stream), &unit.view, unit.at(), &number, e)
+		return r.read(p, &b, &unit, e)
 	}, b.tensors(&unit)...)
-	return int64(number), err
+	return int64(r.micro), err
 }
 
 // Weigh turns what was observed into weights. Scope exact: once, after the
@@ -73,10 +72,9 @@ func (s *Step) Weigh() error {
 // Grad writes the gradient of a micro-batch, whose number may be -1 for logits
 // that were computed again; grad as in Compute.
 func (s *Step) Grad(micro int64, b Batch, grad Tensor) error {
-	batch := b.c()
+	r := reading{call: C.GOCADFT_GRAD, number: micro}
 	return s.do(func(p *C.cadft_loss, e *C.cadft_error) C.int32_t {
-		return C.gocadft_loss_grad(p, C.int64_t(micro), &batch, b.Logits.at(), b.Labels.at(), b.SampleIDs.at(), b.K.at(),
-			(*C.char)(b.Stream), &grad.view, grad.at(), e)
+		return r.read(p, &b, &grad, e)
 	}, b.tensors(&grad)...)
 }
 
@@ -88,10 +86,7 @@ func (s *Step) End() (Report, error) {
 		s.over = status == C.CADFT_OK
 		return status
 	})
-	if err != nil {
-		return Report{}, err
-	}
-	return reportOf(&report), nil
+	return reportOf(&report, err)
 }
 
 // Cancel leaves the step as if it had not begun; a step that is over is left

@@ -4,6 +4,7 @@ package cadft
 
 /*
 #include "shim.h"
+#include <stdlib.h>
 */
 import "C"
 
@@ -56,8 +57,18 @@ func (d DType) String() string {
 	return fmt.Sprintf("DType(%#x)", int32(d))
 }
 
-// size of an element in bytes.
-func (d DType) size() int { return int(d>>8) & 0xff / 8 }
+// size of an element in bytes; 0 of what is none of these.
+func (d DType) size() int {
+	switch d {
+	case Float16, BFloat16:
+		return 2
+	case Int32, Float32:
+		return 4
+	case Int64, Float64:
+		return 8
+	}
+	return 0
+}
 
 func dtypeOf[T Element]() DType {
 	var zero T
@@ -111,13 +122,17 @@ func View[T Element](data []T, shape ...int) Tensor {
 
 func viewOf(d DType, shape []int) Tensor {
 	t := Tensor{view: C.gocadft_view{
-		dtype: C.int32_t(d), ndim: C.int32_t(len(shape)), present: 1, device_type: C.CADFT_DEVICE_CPU}}
-	if len(shape) > C.GOCADFT_DIMS {
-		t.err = fail(ErrShape, "a tensor has %d dimensions, expected at most %d", len(shape), int(C.GOCADFT_DIMS))
+		dtype: C.int32_t(d), present: 1, device_type: C.CADFT_DEVICE_CPU}}
+	if len(shape) > C.CADFT_NDIM_MAX {
+		t.err = fail(ErrShape, "a tensor has %d dimensions, expected at most %d", len(shape), int(C.CADFT_NDIM_MAX))
 		return t
 	}
+	t.view.ndim = C.int32_t(len(shape))
 	for i, n := range shape {
 		t.view.shape[i] = C.int64_t(n)
+		if n < 0 {
+			t.err = fail(ErrShape, "a tensor has shape %v, expected none below 0", shape)
+		}
 	}
 	return t
 }
@@ -151,8 +166,8 @@ func (t *Tensor) check() {
 			stride = int(t.view.strides[i])
 		}
 		switch {
-		case n < 0 || stride < 0:
-			t.err = fail(ErrShape, "a tensor has shape %d with stride %d in dimension %d, expected none below 0", n, stride, i)
+		case stride < 0:
+			t.err = fail(ErrShape, "a tensor has stride %d in dimension %d, expected none below 0", stride, i)
 			return
 		case n == 0:
 			return // no element, wherever they are
@@ -215,6 +230,9 @@ func Slice[T Element](t Tensor) ([]T, error) {
 		return nil, err
 	}
 	defer t.release()
+	if !t.IsPresent() {
+		return nil, fail(ErrNull, "the zero Tensor has no memory")
+	}
 	if want := dtypeOf[T](); t.DType() != want {
 		return nil, fail(ErrDType, "a tensor of %v is no slice of %v", t.DType(), want)
 	}
@@ -232,19 +250,13 @@ func (t *Tensor) hold() error {
 	if t.err != nil || t.owner == nil {
 		return t.err
 	}
-	if _, err := t.owner.hold(); err != nil {
-		return err
-	}
-	if t.owner.now(t.life) != t.born {
-		t.owner.release()
-		return fail(ErrPhase, "a tensor shows memory of the %s that is gone since a later call", t.owner.name)
-	}
-	return nil
+	_, err := t.owner.hold(t.life, t.born)
+	return err
 }
 
 func (t *Tensor) release() {
 	if t.owner != nil {
-		t.owner.release()
+		t.owner.release(t.life)
 	}
 	runtime.KeepAlive(t.data)
 }
@@ -272,26 +284,33 @@ type Buffer struct {
 // NewBuffer allocates one.
 func NewBuffer(d DType, shape ...int) (*Buffer, error) {
 	t := viewOf(d, shape)
+	if d.size() == 0 {
+		return nil, fail(ErrDType, "a buffer of %v, expected a data type of this package", d)
+	}
 	t.space = math.MaxInt / 8
 	if t.check(); t.err != nil {
 		return nil, t.err
 	}
-	memory := C.gocadft_memory(C.size_t(t.Len() * d.size()))
+	n := t.Len()
+	if n == 0 {
+		n = 1 // some address, for calloc is free to give none
+	}
+	memory := C.calloc(C.size_t(n), C.size_t(d.size()))
 	if memory == nil {
 		return nil, fail(ErrNoMem, "no memory for %d elements", t.Len())
 	}
 	b := &Buffer{view: t.view, len: t.Len()}
-	b.open("buffer", unsafe.Pointer(memory), func(p unsafe.Pointer) { C.gocadft_memory_free((*C.char)(p)) })
+	b.open("buffer", memory, func(p unsafe.Pointer) { C.free(p) })
 	runtime.SetFinalizer(b, func(b *Buffer) { b.Close() })
 	return b, nil
 }
 
 // Tensor is the buffer's memory, until Close.
 func (b *Buffer) Tensor() Tensor {
-	p, err := b.hold()
+	p, err := b.hold(forEver, 0)
 	if err != nil {
 		return Tensor{err: err, view: b.view}
 	}
-	defer b.release()
+	defer b.release(forEver)
 	return Tensor{data: p, view: b.view, space: b.len, owner: &b.handle}
 }

@@ -104,6 +104,10 @@ func TestModelsParametersAndPlans(t *testing.T) {
 	}
 	_, err := cadft.Slice[int32](norm.Value)
 	wants(t, err, cadft.ErrDType)
+	norm = must(model.Parameter(must(model.Find("model.norm.weight"))))
+	_, err = model.Freeze("no such", false)
+	wants(t, err, cadft.ErrKey)
+	must(cadft.Slice[float32](norm.Grad)) // is there still
 	if matched := must(model.Freeze("*norm*", false)); matched != 5 {
 		t.Errorf("%d norms", matched)
 	}
@@ -140,8 +144,14 @@ func TestLogitsOfAnEarlierPassAreVoid(t *testing.T) {
 	if shape := logits.Shape(); len(shape) != 2 || shape[0] != 3 || shape[1] != 32 {
 		t.Errorf("shape %v", shape)
 	}
+	must(cadft.Slice[float32](logits.Strided(32, 1)))
+	_, err := cadft.Slice[float32](logits.Strided(33, 1))
+	wants(t, err, cadft.ErrShape)
+	_, err = model.Forward(cadft.ModelBatch{Tokens: cadft.View([]int32{1}, 2)})
+	wants(t, err, cadft.ErrShape) // of a view: C was not asked
+	must(cadft.Slice[float32](logits))
 	again := must(model.Forward(batch))
-	_, err := cadft.Slice[float32](logits)
+	_, err = cadft.Slice[float32](logits)
 	wants(t, err, cadft.ErrPhase)
 	wants(t, model.Set("checkpointing", true), cadft.ErrPhase)
 	ok(model.ZeroGrad())
