@@ -230,7 +230,8 @@ CADFT_API int32_t cadft_loss_key_at(int32_t index,
  *  by the import of ROW_SUM, by grad with micro -1) with the rows' NLL,
  *  probability and entropy, [rows] each (0 for rows that do not count);
  *  writes finite k [rows] and returns 0, anything else fails the call with
- *  CADFT_E_CALLBACK. It must not call the same loss. */
+ *  CADFT_E_CALLBACK. It must not call the same loss, nor free or change what
+ *  the call reads: a model whose logits these are must not run meanwhile. */
 typedef int32_t (*cadft_coefficient_fn)(void *user,
                                         int64_t rows,
                                         const double *l,

@@ -293,7 +293,8 @@ typedef struct cadft_model_batch {
 
 /** Logits of a batch. With no_grad = 0 the activations stay for
  *  cadft_model_backward; another forward pass, with or without no_grad,
- *  throws them away, unless it is refused for its arguments.
+ *  throws them away; of its errors CADFT_E_NOMEM and the backend's may, the
+ *  others leave them.
  *  @param logits  set to a float32 view [logit rows, vocab] of the model's
  *                 memory, on the backend's device; caller sets struct_size.
  *                 Valid until the next forward, reserve, plan-changing knob
@@ -369,7 +370,8 @@ typedef struct cadft_generate_desc {
 } cadft_generate_desc;
 
 /** Continue prompts with a KV cache. Throws the activations of a forward pass
- *  away, unless it is refused for its arguments.
+ *  away; of its errors CADFT_E_NOMEM, CADFT_E_NONFINITE, CADFT_E_CALLBACK and
+ *  the backend's may, the others leave them.
  *  @param tokens   int32 [n, max_new_tokens], what was drawn; the rest of a
  *                  row is untouched
  *  @param lengths  int64 [n], how many: at least 1, a stop token counted
