@@ -160,14 +160,17 @@ void test_training()
     CHECK(std::string(p.name) == "model.norm.weight" && p.trainable);
     CHECK(p.value.ndim() == 1 && p.value.size(0) == 16 && p.grad);
     std::vector<float> copy(16);
-    ctx.read(p.value, cadft::span<float>(copy));
+    ctx.read(p.value, copy);
     CHECK(copy[3] == p.value.as<float>()[3]);
     copy[3] = 2;
-    ctx.write(p.value, cadft::span<const float>(copy));
+    ctx.write(p.value, copy);
     CHECK(p.value.as<float>()[3] == 2);
+    CHECK(status_of([&] { ctx.read(p.value, cadft::span(copy.data(), 15)); }) ==
+          CADFT_E_SPACE);
     CHECK(model.freeze("model.layers.*") > 0);
-    CHECK(!model.parameter(model.find("model.layers.0.mlp.up_proj.weight"))
-               .trainable);
+    const cadft::parameter frozen =
+        model.parameter(model.find("model.layers.0.mlp.up_proj.weight"));
+    CHECK(!frozen.trainable && !frozen.grad && frozen.value);
     CHECK(model.thaw("model.layers.*") > 0);
     CHECK(status_of([&] { model.find("no"); }) == CADFT_E_KEY);
     cadft::model_batch evaluated = {tokens};

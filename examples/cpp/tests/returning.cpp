@@ -37,6 +37,8 @@ void test_loss(const cadft::context_desc &desc)
     CHECK(std::strstr(refused.message(), "beta is -1"));
     auto report = loss.compute({b.z, b.y, b.s}, 2, b.grad);
     CHECK(report && report->loss > 0 && b.grad[0][0] != 0);
+    const auto kept = std::move(report);
+    CHECK(kept->n_rows == 4);
     CHECK(loss.begin(2));
     const auto micro = loss.observe({b.z, b.y, b.s});
     CHECK(micro && *micro == 0 && loss.weigh());

@@ -131,6 +131,10 @@ template <class T> class [[nodiscard]] result : public result<void>
     {
         return &value_;
     }
+    const T *operator->() const noexcept
+    {
+        return &value_;
+    }
 
   private:
     T value_;

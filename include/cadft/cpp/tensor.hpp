@@ -102,6 +102,8 @@ template <class T> class span
     std::size_t size_ = 0;
 };
 
+template <class R> span(R &&) -> span<detail::element<R>>;
+
 /* -------------------------------------------------------------- tensors */
 
 /** Elements of 16 bits, by their bits. */
@@ -280,7 +282,7 @@ class const_tensor
     void take(const cadft_tensor &c) noexcept
     {
         c_ = c;
-        if (c.ndim > static_cast<std::int32_t>(most_dims))
+        if (!c.shape || c.ndim > static_cast<std::int32_t>(most_dims))
             c_.ndim = 0;
         keep(c.shape, c.strides);
     }
