@@ -86,7 +86,10 @@ void test_tensors()
     CHECK(cadft::const_tensor(d).type() == CADFT_DTYPE_F64);
     CHECK(cadft::const_tensor(d).size(0) == 5);
     CHECK(!cadft::const_tensor() && !cadft::tensor().get());
-    CHECK(cadft::tensor(v.data(), {1, 1, 1, 1, 1, 1, 1, 1, 1}).ndim() == 0);
+    const std::vector<std::int64_t> ones(CADFT_NDIM_MAX + 1, 1);
+    const cadft::span<const std::int64_t> most(ones.data(), CADFT_NDIM_MAX);
+    CHECK(cadft::tensor(v.data(), CADFT_DTYPE_F32, most).ndim() == 16);
+    CHECK(cadft::tensor(v.data(), CADFT_DTYPE_F32, ones).ndim() == 0);
     cadft::const_tensor assigned;
     assigned = one;
     CHECK(assigned.get()->shape != one.get()->shape && assigned.size(1) == 3);

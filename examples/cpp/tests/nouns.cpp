@@ -263,12 +263,10 @@ void test_checkpoint()
     point.save(ctx);
     CHECK(point.load(ctx).empty());
     std::filesystem::resize_file(folder / "step-00000008/checkpoint.json", 5);
-    std::int64_t damaged = 0;
-    CHECK(status_of([&] {
-              cadft::checkpoint::find(ctx, folder, -1, &damaged);
-          }) == CADFT_E_FORMAT);
-    CHECK(damaged == 8);
-    CHECK(cadft::checkpoint::find(ctx, folder, damaged) == 7);
+    CHECK(cadft::checkpoint::find(ctx, folder) == 8);
+    CHECK(status_of([&] { point.load(ctx); }, "step-00000008") ==
+          CADFT_E_FORMAT);
+    CHECK(cadft::checkpoint::find(ctx, folder, 8) == 7);
 }
 
 } // namespace

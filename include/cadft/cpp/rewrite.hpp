@@ -80,7 +80,8 @@ class rewrite : public border::with_knobs<border::rewrite_api>
     {
         return border::ask<cadft_rewrite_info>(cadft_rewrite_sample, get(), id);
     }
-    /** As cadft_rewrite_due. */
+    /** As cadft_rewrite_due. A result is true when the call succeeded: ask
+     *  *due. */
     outcome<bool> due(std::int64_t step) const
     {
         return border::give<bool>([&](bool &out, cadft_error *e) {

@@ -158,11 +158,11 @@ template <class T> constexpr std::int32_t dtype() noexcept
 /** A view of the caller's memory to read from: cadft_tensor with shape and
  *  strides inside, so that copies are whole. Without arguments it is none, the
  *  NULL of C. A range that is too short for its shape makes a view without
- *  dimensions, and so do more than 8 of them; every call refuses it. */
+ *  dimensions, and so do too many of them; every call refuses it. */
 class const_tensor
 {
   public:
-    static constexpr std::size_t most_dims = 8;
+    static constexpr std::size_t most_dims = CADFT_NDIM_MAX;
 
     const_tensor() noexcept = default;
     const_tensor(const const_tensor &other) noexcept : const_tensor(other.c_)
