@@ -15,6 +15,8 @@ namespace
 {
 
 static_assert(!std::is_constructible_v<cadft::loss, const cadft::context &>);
+// What is taken out of a temporary result outlives it.
+static_assert(!std::is_reference_v<decltype(*cadft::loss::knobs())>);
 
 struct batch {
     float z[4][3] = {{2, 0, 0}, {0, 3, 0}, {3, 0, 0}, {0, 1, 0}};

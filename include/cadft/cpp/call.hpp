@@ -123,7 +123,8 @@ template <class T> class [[nodiscard]] result : public result<void>
     {
         return value_;
     }
-    T &&operator*() &&noexcept
+    /** By value: for (auto x : *call()) may go on over it. */
+    T operator*() &&
     {
         return std::move(value_);
     }

@@ -63,8 +63,9 @@ template <class T> class span
 {
   public:
     constexpr span() noexcept = default;
-    constexpr span(T *data, std::size_t size) noexcept
-        : data_(data), size_(size)
+    /* A template, so that 0 is no pointer: {0, 2} are no two elements. */
+    template <class P, class = std::enable_if_t<std::is_convertible_v<P, T *>>>
+    constexpr span(P data, std::size_t size) noexcept : data_(data), size_(size)
     {
     }
     template <class R, class = detail::enable_range<R, T>>
@@ -103,6 +104,7 @@ template <class T> class span
 };
 
 template <class R> span(R &&) -> span<detail::element<R>>;
+template <class T> span(T *, std::size_t) -> span<T>;
 
 /* -------------------------------------------------------------- tensors */
 
