@@ -52,8 +52,8 @@ struct checkpoint {
             if (status != CADFT_OK)
                 return status;
             out.resize(n);
-            status = cadft_checkpoint_load(ctx.get(), &point,
-                                           n ? out.data() : nullptr, n, &n, e);
+            status =
+                cadft_checkpoint_load(ctx.get(), &point, out.data(), n, &n, e);
             if (status != CADFT_OK)
                 out.clear();
             return status;
