@@ -43,10 +43,16 @@ static_assert(
 static_assert(std::is_constructible_v<cadft::const_tensor, cadft::span<float>>);
 static_assert(
     !std::is_constructible_v<cadft::span<const int>, std::vector<int>>);
+static_assert(
+    std::is_constructible_v<cadft::input<int>, const std::vector<int>>);
+static_assert(std::is_constructible_v<cadft::input<int>, std::vector<int> &>);
+static_assert(std::is_constructible_v<cadft::input<int>, cadft::span<int>>);
+static_assert(!std::is_constructible_v<cadft::input<int>, std::vector<long>>);
 // Two elements, not the null pointer and a length.
 template <class S> auto from_zero(int) -> decltype(S{0, 2}, std::true_type{});
 template <class S> std::false_type from_zero(...);
 static_assert(!decltype(from_zero<cadft::span<const int>>(0))::value);
+static_assert(!decltype(from_zero<cadft::input<int>>(0))::value);
 static_assert(
     std::is_constructible_v<cadft::span<const int>, std::nullptr_t, int>);
 // What is written is not const, and of a type that the library has.

@@ -47,6 +47,8 @@ void test_loss()
     const auto sums = loss.export_values(CADFT_EXCHANGE_SAMPLES);
     CHECK(sums.size() == 8);
     loss.import_values(CADFT_EXCHANGE_SAMPLES, sums);
+    loss.import_values(CADFT_EXCHANGE_MOMENTS,
+                       loss.export_values(CADFT_EXCHANGE_MOMENTS));
     loss.weigh();
     loss.grad(micro, b.c(), b.grad);
     std::vector<double> w(2), short_w(1);
@@ -213,8 +215,7 @@ void test_rewrite()
     CHECK(target.size() == 3 && target[2] == 9);
     CHECK(!rewrite.target(2).data());
     cadft::rewrite other(ctx, 8);
-    const auto state = rewrite.state_save();
-    other.state_load(state);
+    other.state_load(rewrite.state_save());
     CHECK(other.target(1).size() == 3);
     other.restore(1);
     CHECK(!other.target(1).data());

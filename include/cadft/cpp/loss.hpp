@@ -200,7 +200,7 @@ class loss : public border::with_knobs<border::loss_api>
                                  n_shards);
     }
     /** The reduced array back, as cadft_loss_import. */
-    outcome<void> import_values(std::int32_t kind, span<const double> values)
+    outcome<void> import_values(std::int32_t kind, input<double> values)
     {
         return border::run(cadft_loss_import, get(), kind, values.data(),
                            values.size());
@@ -233,7 +233,7 @@ class loss : public border::with_knobs<border::loss_api>
         return border::list<std::byte>(cadft_loss_state_save, get());
     }
     /** As cadft_loss_state_load. */
-    outcome<void> state_load(span<const std::byte> state)
+    outcome<void> state_load(input<std::byte> state)
     {
         return border::run(cadft_loss_state_load, get(), state.data(),
                            state.size());

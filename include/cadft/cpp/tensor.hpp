@@ -48,8 +48,12 @@ struct is_view<std::span<T, N>> : std::true_type {
 template <class R>
 using element = std::remove_pointer_t<decltype(std::data(std::declval<R &>()))>;
 
-/* R is a range in one piece whose elements can be seen as T, and is no
- * temporary that takes them along. */
+/* R is a range in one piece whose elements can be seen as T. */
+template <class R, class T>
+using enable_any_range =
+    std::enable_if_t<std::is_convertible_v<element<R> (*)[], T (*)[]>>;
+
+/* And it is no temporary that takes them along. */
 template <class R, class T>
 using enable_range =
     std::enable_if_t<(std::is_lvalue_reference_v<R> ||
@@ -105,6 +109,18 @@ template <class T> class span
 
 template <class R> span(R &&) -> span<detail::element<R>>;
 template <class T> span(T *, std::size_t) -> span<T>;
+
+/** A span that a call reads and does not keep: of a temporary as well. */
+template <class T> class input : public span<const T>
+{
+  public:
+    using span<const T>::span;
+    template <class R, class = detail::enable_any_range<R, const T>>
+    constexpr input(R &&range) noexcept
+        : span<const T>(std::data(range), std::size(range))
+    {
+    }
+};
 
 /* -------------------------------------------------------------- tensors */
 
