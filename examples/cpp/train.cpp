@@ -7,6 +7,7 @@
 #include <cadft/cadft.hpp>
 
 #include <cstdio>
+#include <string>
 #include <vector>
 
 namespace
@@ -47,43 +48,61 @@ data demonstrations()
     return d;
 }
 
-void train(const char *folder)
+struct trainer {
+    cadft::context ctx = cadft::context::create();
+    cadft::model model{ctx};
+    cadft::loss loss{ctx};
+    cadft::optimizer optimizer{ctx};
+};
+
+// Random weights, or the newest checkpoint; returns the steps done.
+std::int64_t begin(trainer &t, const std::string &folder)
 {
-    const auto ctx = cadft::context::create();
-    cadft::model model(ctx);
-    cadft::loss loss(ctx);
-    cadft::optimizer optimizer(ctx);
-    optimizer.set("lr", 1e-2);
-
-    cadft::checkpoint point;
-    std::int64_t step = -1;
-    if (folder) {
-        point.folder = folder;
-        step = cadft::checkpoint::find(ctx, folder);
+    cadft::checkpoint point = {folder};
+    point.step = folder.empty() ? -1 : cadft::checkpoint::find(t.ctx, folder);
+    if (point.step < 0) {
+        t.model.init(config, 7);
+        t.optimizer.add_model(t.model);
+        return 0;
     }
-    if (step < 0) {
-        model.init(config, 7);
-        optimizer.add_model(model);
-        step = 0;
-    } else {
-        point.step = step;
-        point.model = &model;
-        point.load(ctx); // the optimizer needs the parameters
-        optimizer.add_model(model);
-        point.model = nullptr;
-        point.optimizer = &optimizer;
-        point.loss = &loss;
-        point.load(ctx);
-    }
+    point.model = &t.model;
+    point.load(t.ctx); // the optimizer needs the parameters
+    t.optimizer.add_model(t.model);
+    point.model = nullptr;
+    point.optimizer = &t.optimizer;
+    point.loss = &t.loss;
+    point.load(t.ctx);
+    return point.step;
+}
 
+cadft_loss_report train_step(trainer &t, const data &d)
+{
+    t.model.zero_grad();
+    const cadft::tensor logits = t.model.forward({d.tokens, d.ends});
+    const auto report =
+        t.loss.compute({logits, d.labels, d.ids}, samples, logits);
+    t.model.backward(logits);
+    t.optimizer.step();
+    return report;
+}
+
+void save(trainer &t, const std::string &folder, std::int64_t step)
+{
+    cadft::checkpoint point = {folder, step};
+    point.model = &t.model;
+    point.optimizer = &t.optimizer;
+    point.loss = &t.loss;
+    point.save(t.ctx);
+}
+
+void train(const std::string &folder)
+{
+    trainer t;
     const data d = demonstrations();
+    t.optimizer.set("lr", 1e-2);
+    auto step = begin(t, folder);
     for (const auto last = step + 20; step < last; step++) {
-        model.zero_grad();
-        const cadft::tensor logits = model.forward({d.tokens, d.ends});
-        const auto report =
-            loss.compute({logits, d.labels, d.ids}, samples, logits);
-        model.backward(logits);
-        optimizer.step();
+        const auto report = train_step(t, d);
         std::printf("step %2d  loss %.4f  nll %.4f  smallest w %.3f\n",
                     static_cast<int>(step), report.loss, report.nll,
                     report.min_w);
@@ -92,26 +111,20 @@ void train(const char *folder)
     const std::vector<std::int32_t> prompt = {4, 5};
     cadft::generate_desc wanted = {prompt};
     wanted.max_new_tokens = 4;
-    const auto answers = model.generate(wanted);
+    const auto answers = t.model.generate(wanted);
     std::printf("4 5 ->");
     for (const auto token : answers.at(0))
         std::printf(" %d", static_cast<int>(token));
     std::printf("\n");
-
-    if (folder) {
-        point.step = step;
-        point.model = &model;
-        point.optimizer = &optimizer;
-        point.loss = &loss;
-        point.save(ctx);
-    }
+    if (!folder.empty())
+        save(t, folder, step);
 }
 
 } // namespace
 
 int main(int argc, char **argv)
 try {
-    train(argc > 1 ? argv[1] : nullptr);
+    train(argc > 1 ? argv[1] : "");
 } catch (const std::exception &e) {
     std::fprintf(stderr, "%s: %s\n", argv[0], e.what());
     return 1;

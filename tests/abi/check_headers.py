@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Each public header alone, as C11, C17 and C++17 (those of C++ as C++17, 20 and 23,
-with exceptions and without), with every compiler found, without a warning; and the
-frozen layouts again under -fshort-enums.
+"""Each public header alone, as C99, C11, C17, C++11 and C++17 (those of C++ as C++17, 20
+and 23, with exceptions and without), with every compiler found, without a warning; and
+the frozen layouts again under -fshort-enums.
 
     check_headers.py INCLUDE_DIR FROZEN..."""
 import itertools
@@ -15,15 +15,16 @@ WARN = ["-Wall", "-Wextra", "-Wpedantic", "-Wundef", "-Wshadow", "-Werror",
         "-fsyntax-only"]
 C_WARN = ["-Wc++-compat", "-Wstrict-prototypes"]
 CXX_WARN = ["-Wzero-as-null-pointer-constant"]
-HPP_WARN = [*CXX_WARN, "-Wconversion"]
+HPP_WARN = [*CXX_WARN, "-Wconversion", "-Wsign-conversion"]
 
 
 def variants():
     for compiler in filter(shutil.which, ("gcc", "clang")):
-        for std in ("c11", "c17"):
+        for std in ("c99", "c11", "c17"):
             yield [compiler, "-x", "c", f"-std={std}", *WARN, *C_WARN]
     for compiler in filter(shutil.which, ("g++", "clang++")):
-        yield [compiler, "-x", "c++", "-std=c++17", *WARN, *CXX_WARN]
+        for std in ("c++11", "c++17"):
+            yield [compiler, "-x", "c++", f"-std={std}", *WARN, *CXX_WARN]
 
 
 def cxx_variants():
@@ -59,7 +60,7 @@ def main(include, *frozen):
             failed += not compiles([*command, f"-I{include}", "-"],
                                    f'#include "cadft/{name}"\n' * 2)
     for command, path in itertools.product(variants(), frozen):
-        if "c" in command:
+        if "c" in command and "-std=c99" not in command:
             count += 1
             failed += not compiles([*command, "-fshort-enums", f"-I{include}", path], None)
     compilers = sorted({command[0] for command in variants()})

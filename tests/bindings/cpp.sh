@@ -44,7 +44,8 @@ for name in $(nm -D --defined-only "$LIBRARY/libcadft.so" |
     }
 done
 
-program train g++ -std=c++17 "$here/train.cpp"
+# Files with exceptions and without go into one program.
+program train g++ -std=c++17 "$here/train.cpp" second.o
 ./train run
 ./train run
 program bench g++ -std=c++17 -O2 "$here/bench.cpp"

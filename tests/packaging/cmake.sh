@@ -22,7 +22,8 @@ configure() {
 # host yes|no DIR N EDIT: it builds, and runs with or without libcadft.so.0
 host() {
     { configure "$2" "$3" "$4" -DCMAKE_PREFIX_PATH="$PREFIX" \
-        -DCMAKE_C_FLAGS="$c_flags" -DCMAKE_CXX_FLAGS="$cxx_flags" && cmake --build "$2/build" >>"$2.log" 2>&1; } ||
+        -DCMAKE_C_FLAGS="$c_flags" -DCMAKE_CXX_FLAGS="$cxx_flags" &&
+        cmake --build "$2/build" >>"$2.log" 2>&1; } ||
         { cat -- "$2.log" >&2; fail "$2 does not build"; }
     runs "$1" "$2/build/trainer"
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <thread>
 #include <type_traits>
@@ -42,6 +43,18 @@ static_assert(
 static_assert(std::is_constructible_v<cadft::const_tensor, cadft::span<float>>);
 static_assert(
     !std::is_constructible_v<cadft::span<const int>, std::vector<int>>);
+static_assert(
+    std::is_constructible_v<cadft::input<int>, const std::vector<int>>);
+static_assert(std::is_constructible_v<cadft::input<int>, std::vector<int> &>);
+static_assert(std::is_constructible_v<cadft::input<int>, cadft::span<int>>);
+static_assert(!std::is_constructible_v<cadft::input<int>, std::vector<long>>);
+// Two elements, not the null pointer and a length.
+template <class S> auto from_zero(int) -> decltype(S{0, 2}, std::true_type{});
+template <class S> std::false_type from_zero(...);
+static_assert(!decltype(from_zero<cadft::span<const int>>(0))::value);
+static_assert(!decltype(from_zero<cadft::input<int>>(0))::value);
+static_assert(
+    std::is_constructible_v<cadft::span<const int>, std::nullptr_t, int>);
 // What is written is not const, and of a type that the library has.
 static_assert(
     !std::is_constructible_v<cadft::tensor, const std::vector<float> &>);
@@ -85,7 +98,10 @@ void test_tensors()
     CHECK(cadft::const_tensor(d).type() == CADFT_DTYPE_F64);
     CHECK(cadft::const_tensor(d).size(0) == 5);
     CHECK(!cadft::const_tensor() && !cadft::tensor().get());
-    CHECK(cadft::tensor(v.data(), {1, 1, 1, 1, 1, 1, 1, 1, 1}).ndim() == 0);
+    const std::vector<std::int64_t> ones(CADFT_NDIM_MAX + 1, 1);
+    const cadft::span<const std::int64_t> most(ones.data(), CADFT_NDIM_MAX);
+    CHECK(cadft::tensor(v.data(), CADFT_DTYPE_F32, most).ndim() == 16);
+    CHECK(cadft::tensor(v.data(), CADFT_DTYPE_F32, ones).ndim() == 0);
     cadft::const_tensor assigned;
     assigned = one;
     CHECK(assigned.get()->shape != one.get()->shape && assigned.size(1) == 3);
@@ -94,14 +110,16 @@ void test_tensors()
     cadft_tensor filled;
     CHECK(!cadft_tensor_init(&filled, sizeof filled, v.data(), CADFT_DTYPE_F32,
                              2, shape, nullptr, nullptr));
-    const cadft_tensor *ours = cadft::matrix(v, 3, 4).get();
     const cadft::tensor kept = cadft::matrix(v, 3, 4);
-    ours = kept.get();
+    const cadft_tensor *ours = kept.get();
     CHECK(filled.data == ours->data && filled.ndim == ours->ndim);
     CHECK(filled.device_type == ours->device_type);
     CHECK(filled.dtype_code == ours->dtype_code);
     CHECK(filled.dtype_bits == ours->dtype_bits);
     CHECK(filled.dtype_lanes == ours->dtype_lanes);
+    filled.shape = nullptr;
+    CHECK(cadft::tensor(filled).as<float>().empty());
+    CHECK(cadft::span(d)[4] == 0);
 }
 
 /* --------------------------------------------------------------- errors */
@@ -129,6 +147,10 @@ void test_errors()
           }) == CADFT_E_SPACE);
     loss.compute(b.c(), 2, b.grad, scale);
     CHECK(scale[0] != 0);
+    // an empty vector is one that is too short, and not none
+    std::vector<float> empty;
+    CHECK(status_of([&] { loss.compute(b.c(), 2, b.grad, empty); }) ==
+          CADFT_E_SPACE);
     // a view that is too short is refused, not read
     const std::vector<float> few(11);
     CHECK(status_of([&] {
@@ -185,6 +207,39 @@ void test_handles()
     const cadft::context none;
     CHECK(status_of([&] { cadft::loss l(none); }) == CADFT_E_NULL);
     cadft::loss().cancel();
+}
+
+// Moved onto itself, swapped, in containers, after its context.
+void test_moves()
+{
+    counting memory;
+    std::vector<cadft::loss> losses;
+    std::map<std::string, cadft::model> models;
+    {
+        cadft::context_desc desc;
+        desc.allocator = &memory.c;
+        const auto ctx = cadft::context::create(desc);
+        for (int i = 0; i < 9; i++) {
+            losses.emplace_back(ctx);
+            losses.back().set("beta", i);
+        }
+        models.emplace("small", ctx);
+        models["other"] = cadft::model(ctx);
+    }
+    CHECK(memory.destroyed == 0);
+    std::swap(losses[0], losses[8]);
+    CHECK(losses[0].get_f64("beta") == 8 && losses[8].get_f64("beta") == 0);
+    losses.erase(losses.begin() + 1, losses.begin() + 7);
+    CHECK(losses[1].get_f64("beta") == 7);
+    cadft::loss &same = losses[1];
+    losses[1] = std::move(same);
+    CHECK(losses[1].get_f64("beta") == 7);
+    models.at("small").init(config, 1);
+    models.erase("other");
+    losses.clear();
+    CHECK(memory.destroyed == 0);
+    models.clear();
+    CHECK(memory.blocks == 0 && memory.bytes == 0 && memory.destroyed == 1);
 }
 
 /* ---------------------------------------------------------------- knobs */
@@ -423,6 +478,7 @@ int main()
     test_tensors();
     test_errors();
     test_handles();
+    test_moves();
     test_knobs();
     test_coefficient();
     test_log();

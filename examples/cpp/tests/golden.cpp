@@ -6,11 +6,11 @@
 // compute as well.
 #include <cadft/cadft.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <iostream>
 #include <map>
-#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>

@@ -15,6 +15,8 @@ namespace
 {
 
 static_assert(!std::is_constructible_v<cadft::loss, const cadft::context &>);
+// What is taken out of a temporary result outlives it.
+static_assert(!std::is_reference_v<decltype(*cadft::loss::knobs())>);
 
 struct batch {
     float z[4][3] = {{2, 0, 0}, {0, 3, 0}, {3, 0, 0}, {0, 1, 0}};
@@ -37,6 +39,8 @@ void test_loss(const cadft::context_desc &desc)
     CHECK(std::strstr(refused.message(), "beta is -1"));
     auto report = loss.compute({b.z, b.y, b.s}, 2, b.grad);
     CHECK(report && report->loss > 0 && b.grad[0][0] != 0);
+    const auto kept = std::move(report);
+    CHECK(kept->n_rows == 4);
     CHECK(loss.begin(2));
     const auto micro = loss.observe({b.z, b.y, b.s});
     CHECK(micro && *micro == 0 && loss.weigh());

@@ -123,11 +123,16 @@ template <class T> class [[nodiscard]] result : public result<void>
     {
         return value_;
     }
-    T &&operator*() &&noexcept
+    /** By value: for (auto x : *call()) may go on over it. */
+    T operator*() &&
     {
         return std::move(value_);
     }
     T *operator->() noexcept
+    {
+        return &value_;
+    }
+    const T *operator->() const noexcept
     {
         return &value_;
     }

@@ -52,29 +52,20 @@ struct checkpoint {
             if (status != CADFT_OK)
                 return status;
             out.resize(n);
-            status = cadft_checkpoint_load(ctx.get(), &point,
-                                           n ? out.data() : nullptr, n, &n, e);
+            status =
+                cadft_checkpoint_load(ctx.get(), &point, out.data(), n, &n, e);
             if (status != CADFT_OK)
                 out.clear();
             return status;
         });
     }
-    /** Step of the newest, -1 if there is none, as cadft_checkpoint_find.
-     *  @param damaged  gets the step of one that is damaged (CADFT_E_FORMAT),
-     *                  else -1; may be NULL */
+    /** Step of the newest, -1 if there is none, as cadft_checkpoint_find. */
     static outcome<std::int64_t> find(const context &ctx,
                                       const std::string &folder,
-                                      std::int64_t before = -1,
-                                      std::int64_t *damaged = nullptr)
+                                      std::int64_t before = -1)
     {
-        return border::give<std::int64_t>(
-            [&](std::int64_t &out, cadft_error *e) {
-                const std::int32_t status = cadft_checkpoint_find(
-                    ctx.get(), folder.c_str(), before, &out, e);
-                if (damaged)
-                    *damaged = status == CADFT_E_FORMAT ? out : -1;
-                return status;
-            });
+        return border::ask<std::int64_t>(cadft_checkpoint_find, ctx.get(),
+                                         folder.c_str(), before);
     }
     /** As cadft_checkpoint_path. */
     static outcome<std::string> path(const std::string &folder,

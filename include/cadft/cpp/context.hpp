@@ -7,7 +7,6 @@
 #define CADFT_CPP_CONTEXT_HPP
 
 #include <functional>
-#include <new>
 
 #include "cadft/cpp/handle.hpp"
 
@@ -124,19 +123,26 @@ class context : public border::handle<border::context_api>
     {
         return border::text(cadft_context_get_str, get(), key);
     }
-    /** Copy a tensor of the backend's memory out, as cadft_context_read. */
-    template <class T>
-    outcome<void> read(const const_tensor &from, span<T> to) const
+    /** Copy a tensor of the backend's memory out, into a vector, an array or a
+     *  span of as many bytes: as cadft_context_read. */
+    template <class R,
+              class T = detail::element<R>,
+              class = detail::enable_range<R, T>>
+    outcome<void> read(const const_tensor &from, R &&to) const
     {
-        return border::run(cadft_context_read, get(), from.get(), to.data(),
-                           to.size() * sizeof(T));
+        const span<T> out(to);
+        return border::run(cadft_context_read, get(), from.get(), out.data(),
+                           out.size() * sizeof(T));
     }
     /** Copy into one, as cadft_context_write. */
-    template <class T>
-    outcome<void> write(const tensor &to, span<const T> from) const
+    template <class R,
+              class T = detail::element<R>,
+              class = detail::enable_range<R, T>>
+    outcome<void> write(const tensor &to, R &&from) const
     {
-        return border::run(cadft_context_write, get(), to.get(), from.data(),
-                           from.size() * sizeof(T));
+        const span<T> in(from);
+        return border::run(cadft_context_write, get(), to.get(), in.data(),
+                           in.size() * sizeof(T));
     }
 
   private:

@@ -6,8 +6,6 @@
 #ifndef CADFT_CPP_LOSS_HPP
 #define CADFT_CPP_LOSS_HPP
 
-#include <new>
-
 #include "cadft/cpp/context.hpp"
 #include "cadft/loss.h"
 
@@ -112,18 +110,27 @@ class loss : public border::with_knobs<border::loss_api>
     }
 
     /** This batch is the whole global batch: as cadft_loss_compute.
-     *  @param grad       none: report only
-     *  @param row_scale  none, or at least [rows] */
+     *  @param grad  none: report only */
     outcome<cadft_loss_report> compute(const loss_batch &batch,
                                        std::int64_t n_samples,
-                                       const tensor &grad = {},
-                                       span<float> row_scale = {})
+                                       const tensor &grad = {})
+    {
+        const cadft_loss_batch c = batch.c();
+        return border::ask<cadft_loss_report>(cadft_loss_compute, get(), &c,
+                                              n_samples, grad.get(), nullptr);
+    }
+    /** The same with unit gradients and their scales.
+     *  @param row_scale  at least [rows], written */
+    outcome<cadft_loss_report> compute(const loss_batch &batch,
+                                       std::int64_t n_samples,
+                                       const tensor &grad,
+                                       span<float> row_scale)
     {
         return border::give<cadft_loss_report>([&](cadft_loss_report &report,
                                                    cadft_error *e) {
             const cadft_loss_batch c = batch.c();
             report.struct_size = sizeof report;
-            if (row_scale.data() && c.logits && c.logits->ndim > 0 &&
+            if (c.logits && c.logits->ndim > 0 &&
                 !detail::holds(row_scale.size(),
                                {c.logits->shape,
                                 static_cast<std::size_t>(c.logits->ndim) - 1}))
@@ -193,7 +200,7 @@ class loss : public border::with_knobs<border::loss_api>
                                  n_shards);
     }
     /** The reduced array back, as cadft_loss_import. */
-    outcome<void> import_values(std::int32_t kind, span<const double> values)
+    outcome<void> import_values(std::int32_t kind, input<double> values)
     {
         return border::run(cadft_loss_import, get(), kind, values.data(),
                            values.size());
@@ -226,7 +233,7 @@ class loss : public border::with_knobs<border::loss_api>
         return border::list<std::byte>(cadft_loss_state_save, get());
     }
     /** As cadft_loss_state_load. */
-    outcome<void> state_load(span<const std::byte> state)
+    outcome<void> state_load(input<std::byte> state)
     {
         return border::run(cadft_loss_state_load, get(), state.data(),
                            state.size());

@@ -90,7 +90,8 @@ struct generate_desc {
     }
 };
 
-/** A parameter, as cadft_model_parameter. Name and memory are the model's. */
+/** A parameter, as cadft_model_parameter. Name and memory are the model's; one
+ *  that is frozen, or before the first zero_grad, has no grad. */
 struct parameter {
     const char *name;
     tensor value, grad;
@@ -179,7 +180,8 @@ class model : public border::with_knobs<border::model_api>
                     get(), index, &out.name, &value, &grad, &trainable, e);
                 if (status == CADFT_OK) {
                     out.value = tensor(value);
-                    out.grad = tensor(grad);
+                    if (grad.data)
+                        out.grad = tensor(grad);
                     out.trainable = trainable != 0;
                 }
                 return status;

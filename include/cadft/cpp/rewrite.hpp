@@ -61,9 +61,8 @@ class rewrite : public border::with_knobs<border::rewrite_api>
 
     /** What a step has shown, as cadft_rewrite_observe. `c` or `chat` may be
      *  none, else they are as long as `ids`. */
-    outcome<void> observe(span<const std::int64_t> ids,
-                          span<const double> c,
-                          span<const double> chat)
+    outcome<void>
+    observe(input<std::int64_t> ids, input<double> c, input<double> chat)
     {
         return border::run([&](cadft_error *e) {
             if ((c.data() && c.size() != ids.size()) ||
@@ -80,7 +79,8 @@ class rewrite : public border::with_knobs<border::rewrite_api>
     {
         return border::ask<cadft_rewrite_info>(cadft_rewrite_sample, get(), id);
     }
-    /** As cadft_rewrite_due. */
+    /** As cadft_rewrite_due. A result is true when the call succeeded: ask
+     *  *due. */
     outcome<bool> due(std::int64_t step) const
     {
         return border::give<bool>([&](bool &out, cadft_error *e) {
@@ -147,7 +147,7 @@ class rewrite : public border::with_knobs<border::rewrite_api>
         return border::list<std::byte>(cadft_rewrite_state_save, get());
     }
     /** As cadft_rewrite_state_load. */
-    outcome<void> state_load(span<const std::byte> state)
+    outcome<void> state_load(input<std::byte> state)
     {
         return border::run(cadft_rewrite_state_load, get(), state.data(),
                            state.size());

@@ -48,8 +48,12 @@ struct is_view<std::span<T, N>> : std::true_type {
 template <class R>
 using element = std::remove_pointer_t<decltype(std::data(std::declval<R &>()))>;
 
-/* R is a range in one piece whose elements can be seen as T, and is no
- * temporary that takes them along. */
+/* R is a range in one piece whose elements can be seen as T. */
+template <class R, class T>
+using enable_any_range =
+    std::enable_if_t<std::is_convertible_v<element<R> (*)[], T (*)[]>>;
+
+/* And it is no temporary that takes them along. */
 template <class R, class T>
 using enable_range =
     std::enable_if_t<(std::is_lvalue_reference_v<R> ||
@@ -63,8 +67,9 @@ template <class T> class span
 {
   public:
     constexpr span() noexcept = default;
-    constexpr span(T *data, std::size_t size) noexcept
-        : data_(data), size_(size)
+    /* A template, so that 0 is no pointer: {0, 2} are no two elements. */
+    template <class P, class = std::enable_if_t<std::is_convertible_v<P, T *>>>
+    constexpr span(P data, std::size_t size) noexcept : data_(data), size_(size)
     {
     }
     template <class R, class = detail::enable_range<R, T>>
@@ -100,6 +105,21 @@ template <class T> class span
   private:
     T *data_ = nullptr;
     std::size_t size_ = 0;
+};
+
+template <class R> span(R &&) -> span<detail::element<R>>;
+template <class T> span(T *, std::size_t) -> span<T>;
+
+/** A span that a call reads and does not keep: of a temporary as well. */
+template <class T> class input : public span<const T>
+{
+  public:
+    using span<const T>::span;
+    template <class R, class = detail::enable_any_range<R, const T>>
+    constexpr input(R &&range) noexcept
+        : span<const T>(std::data(range), std::size(range))
+    {
+    }
 };
 
 /* -------------------------------------------------------------- tensors */
@@ -156,11 +176,11 @@ template <class T> constexpr std::int32_t dtype() noexcept
 /** A view of the caller's memory to read from: cadft_tensor with shape and
  *  strides inside, so that copies are whole. Without arguments it is none, the
  *  NULL of C. A range that is too short for its shape makes a view without
- *  dimensions, and so do more than 8 of them; every call refuses it. */
+ *  dimensions, and so do too many of them; every call refuses it. */
 class const_tensor
 {
   public:
-    static constexpr std::size_t most_dims = 8;
+    static constexpr std::size_t most_dims = CADFT_NDIM_MAX;
 
     const_tensor() noexcept = default;
     const_tensor(const const_tensor &other) noexcept : const_tensor(other.c_)
@@ -280,7 +300,7 @@ class const_tensor
     void take(const cadft_tensor &c) noexcept
     {
         c_ = c;
-        if (c.ndim > static_cast<std::int32_t>(most_dims))
+        if (!c.shape || c.ndim > static_cast<std::int32_t>(most_dims))
             c_.ndim = 0;
         keep(c.shape, c.strides);
     }
