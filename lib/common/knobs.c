@@ -52,19 +52,23 @@ int32_t cadft__knobs_find(const cadft__knobs *knobs,
     for (size_t i = 0; i < knobs->n_facts; i++)
         if (knobs->facts[i].key == key)
             return cadft__fail(error, CADFT_E_KEY,
-                               "key %d, %s, is read only, with _get_i64", key,
+                               "key %d, %s, is read only, of type i64", key,
                                knobs->facts[i].name);
     return cadft__fail(error, CADFT_E_KEY, "key %d is not a knob", key);
+}
+
+static const char *type_name(int32_t type)
+{
+    return type == CADFT__KNOB_I64 ? "i64" : "f64";
 }
 
 static int32_t
 check_type(const cadft__knob *knob, int32_t type, cadft_error *error)
 {
-    const char *own = knob->type == CADFT__KNOB_I64 ? "i64" : "f64";
     if (knob->type == type)
         return CADFT_OK;
-    return cadft__fail(error, CADFT_E_KEY, "%s is of type %s: use _%s",
-                       knob->name, own, own);
+    return cadft__fail(error, CADFT_E_KEY, "%s is of type %s, expected %s",
+                       knob->name, type_name(knob->type), type_name(type));
 }
 
 /* ---------------------------------------------------------------- setting */
