@@ -107,6 +107,9 @@ class Handle:
         """Was it closed?"""
         return self._pointer is None
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self._noun}: a handle is neither copied nor pickled, save its state")
+
     def __enter__(self: Self) -> Self:
         return self
 
@@ -123,11 +126,21 @@ class Bounds(NamedTuple):
     default: float
 
 
+def _number(knob: str, value: Any, kind: type) -> Union[int, float]:
+    """A value for C, from Python's and NumPy's numbers."""
+    try:
+        number = float(value) if kind is float else int(value)
+        if kind is float or number == value:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise error(lib.CADFT_E_KEY, f"{knob} is {value!r}: expected a name or "
+                f"{'a number' if kind is float else 'an integer'}")
+
+
 class Knobs(Handle):
     """A handle with knobs: the constants CADFT_NOUN_... of its header, by
     their names in lower case."""
-
-    _has_f64 = True
 
     @classmethod
     def _function(cls, name: str) -> Any:
@@ -171,10 +184,10 @@ class Knobs(Handle):
             key = self._key(knob)
             if isinstance(new, str):
                 self._call(self._function("set_str"), key, new.encode())
-            elif self._has_f64 and (isinstance(new, float) or self._bounds(key).type is float):
-                self._call(self._function("set_f64"), key, float(new))
-            else:
-                self._call(self._function("set_i64"), key, int(new))
+                continue
+            kind = self._bounds(key).type
+            exact = _number(knob, new, kind)
+            self._call(self._function("set_f64" if kind is float else "set_i64"), key, exact)
 
     def get(self, name: str) -> Value:
         """A knob, or a fact that the header lists as read only. Knobs with
