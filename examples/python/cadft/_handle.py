@@ -13,11 +13,7 @@ Self = TypeVar("Self", bound="Handle")
 def read_text(function: Any, *args: Any) -> str:
     """Text of a function that takes buffer, capacity and needed."""
     needed = ffi.new("size_t *")
-    try:
-        call(function, *args, ffi.NULL, 0, needed)
-    except ValueError as failure:
-        if getattr(failure, "status", 0) != lib.CADFT_E_SPACE:
-            raise
+    call(function, *args, ffi.NULL, 0, needed)
     buffer = ffi.new("char[]", needed[0])
     call(function, *args, buffer, needed[0], needed)
     return str(ffi.string(buffer).decode())
@@ -77,7 +73,7 @@ class Handle:
         pointer = self._enter()
         try:
             status = function(pointer, *args, ffi.NULL, 0, needed, self._error)
-            if status and status != lib.CADFT_E_SPACE:
+            if status:
                 self._fail(status)
             buffer = ffi.new(kind, max(int(needed[0]), 1))
             status = function(pointer, *args, buffer, needed[0], needed, self._error)

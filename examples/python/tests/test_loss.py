@@ -105,9 +105,14 @@ class Arrays(unittest.TestCase):
         z = inputs()[0]
         tensor = cadft.Tensor(z)
         self.assertEqual((tensor.shape, tensor.dtype), (z.shape, "float32"))
+        self.assertEqual(cadft.Tensor(np.zeros([1] * 16, np.float32)).shape, (1,) * 16)
+        with self.assertRaisesRegex(ValueError, "17 dimensions"):
+            cadft.Tensor(np.zeros(1, np.float32).data.cast("B").cast("f", [1] * 17))
         for other in (np.asarray(tensor), np.from_dlpack(tensor)):
             self.assertTrue(np.shares_memory(other, z))
             self.assertEqual(other.shape, z.shape)
+        with self.assertRaisesRegex(BufferError, "no copies"):
+            tensor.__dlpack__(copy=True)
         with self.assertRaises(BufferError):
             tensor.release()
         del other
