@@ -38,7 +38,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, part: "_Part", in_place: bool) -> torch.Tensor:
-        ctx.part, ctx.in_place = part, in_place
+        ctx.part, ctx.in_place, ctx.given = part, in_place, weakref.ref(logits)
         ctx.save_for_backward(logits)
         return _scalar(part.value)
 
@@ -50,9 +50,12 @@ class _Gradient(torch.autograd.Function):
                                "loss, and a gradient taken as a constant would be wrong")
         ctx.part.check()
         logits, = ctx.saved_tensors
-        grad = logits.detach() if ctx.in_place else torch.empty_like(logits)
+        # Hooks on saved tensors (checkpointing, save_on_cpu) have made it another
+        # tensor: then autograd does not know who else keeps its memory.
+        in_place = ctx.in_place and ctx.given() is logits
+        grad = logits.detach() if in_place else torch.empty_like(logits)
         ctx.part.write(logits, grad, float(upstream))
-        if ctx.in_place:
+        if in_place:
             # Autograd counts changes: who else kept these logits is told.
             grad.narrow(0, 0, 0).zero_()
         return grad, None, None

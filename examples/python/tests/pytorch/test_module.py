@@ -276,6 +276,25 @@ class Autograd(unittest.TestCase):
         gc.collect()
         self.assertEqual(len(criterion._free), len(criterion._spares))
 
+    def test_hooks_on_saved_tensors(self):
+        """With them autograd does not see what is written over."""
+        def both(hidden, in_place=None):
+            logits = hidden @ self.head.T
+            loss = cadft.torch.Loss(reduction="sum", in_place=in_place)
+            return loss(logits, self.labels) + loss(logits, self.labels) + (logits ** 2).sum()
+
+        self.hidden.grad = self.head.grad = None
+        both(self.hidden, in_place=False).backward()
+        expected_ = self.head.grad
+        with self.assertRaisesRegex(RuntimeError, "inplace"):
+            both(self.hidden).backward()
+        for run in (lambda h: torch.utils.checkpoint.checkpoint(both, h, use_reentrant=False), both):
+            self.hidden.grad = self.head.grad = None
+            with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+                run(self.hidden).backward()
+            error = (self.head.grad - expected_).abs().max() / expected_.abs().max()
+            self.assertLess(float(error), 1e-6)
+
     def test_autocast(self):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = self.logits()
