@@ -215,9 +215,10 @@ class Exact(Case):
                                          env={**env, "RANK": str(r), "LOCAL_RANK": str(r)})
                         for r in range(2)]
             self.assertEqual([c.wait(600) for c in children], [0, 0])
-            found = torch.load(os.path.join(folder, "grad"))
-        self.close("two processes with DDP, 4 micro-batches each", found,
-                   train(HfTrainer, 16, 1)[0], 2e-6)
+            found, nll = torch.load(os.path.join(folder, "found"))
+        whole, _, trainer = train(HfTrainer, 16, 1)
+        self.close("two processes with DDP, 4 micro-batches each", found, whole, 2e-6)
+        self.assertAlmostEqual(trainer.evaluate(examples())["eval_nll"], nll, places=4)
 
 
 class OnePass(Case):
@@ -360,8 +361,9 @@ class Runs(Case):
 def process(folder):
     found, _, trainer = train(HfTrainer, 2, 4)
     assert trainer.args.world_size == 2
+    nll = trainer.evaluate(examples())["eval_nll"]
     if int(os.environ["RANK"]) == 0:
-        torch.save(found, os.path.join(folder, "grad"))
+        torch.save((found, nll), os.path.join(folder, "found"))
 
 
 if __name__ == "__main__":
