@@ -22,9 +22,11 @@ extern "Python" void cadft_py_forget(void *);
 def pkg_config(*options):
     """Words that pkg-config prints about libcadft."""
     tool = os.environ.get("PKG_CONFIG", "pkg-config")
-    text = subprocess.run([tool, *options, "cadft"], check=True, text=True,
-                          stdout=subprocess.PIPE).stdout
-    return shlex.split(text)
+    found = subprocess.run([tool, *options, "cadft"], text=True, stdout=subprocess.PIPE)
+    if found.returncode:
+        raise SystemExit(f"{tool} does not find libcadft: expected it installed, with cadft.pc in "
+                         "PKG_CONFIG_PATH")
+    return shlex.split(found.stdout)
 
 
 def preprocess(*options):

@@ -10,6 +10,7 @@ small and random, nothing is fetched. Gradients are those at the first optimizer
 step; differences are relative to the largest entry of a parameter's gradient."""
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -75,15 +76,18 @@ COLLATORS = {"padded": padded, "packed": transformers.DataCollatorWithFlattening
 
 
 class Gradients(transformers.TrainerCallback):
-    """Keeps the gradient of the first step."""
+    """Keeps the gradient of each step."""
 
     def __init__(self):
-        self.found = None
+        self.steps = []
+
+    @property
+    def found(self):
+        return self.steps[0]
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **rest):
-        if self.found is None:
-            self.found = {n.removeprefix("module."): p.grad.clone()
-                          for n, p in model.named_parameters()}
+        self.steps.append({n.removeprefix("module.").removeprefix("_orig_mod."): p.grad.clone()
+                           for n, p in model.named_parameters()})
 
 
 class HfTrainer(cadft.trainer.TrainerMixin, transformers.Trainer):
@@ -211,9 +215,10 @@ class Exact(Case):
                                          env={**env, "RANK": str(r), "LOCAL_RANK": str(r)})
                         for r in range(2)]
             self.assertEqual([c.wait(600) for c in children], [0, 0])
-            found = torch.load(os.path.join(folder, "grad"))
-        self.close("two processes with DDP, 4 micro-batches each", found,
-                   train(HfTrainer, 16, 1)[0], 2e-6)
+            found, nll = torch.load(os.path.join(folder, "found"))
+        whole, _, trainer = train(HfTrainer, 16, 1)
+        self.close("two processes with DDP, 4 micro-batches each", found, whole, 2e-6)
+        self.assertAlmostEqual(trainer.evaluate(examples())["eval_nll"], nll, places=4)
 
 
 class OnePass(Case):
@@ -241,6 +246,18 @@ class OnePass(Case):
         train(transformers.Trainer, 16, 1, attach=cadft.trainer.LossFunction(scope="exact"))
         with self.assertRaisesRegex(cadft.PhaseError, "attach"):
             train(transformers.Trainer, 4, 2, compute_loss_func=cadft.trainer.LossFunction())
+
+    def test_mistakes(self):
+        """What would be ignored is refused."""
+        smooth = dict(label_smoothing_factor=0.1)
+        with self.assertRaisesRegex(cadft.UnsupportedError, "label_smoothing"):
+            train(HfTrainer, 4, 2, extra=smooth)
+        with self.assertRaisesRegex(cadft.UnsupportedError, "label_smoothing"):
+            train(transformers.Trainer, 4, 2, attach=cadft.trainer.LossFunction(), extra=smooth)
+        with self.assertRaisesRegex(TypeError, "compute_loss_func"):
+            train(HfTrainer, 4, 2, compute_loss_func=cadft.trainer.LossFunction())
+        with self.assertRaisesRegex(TypeError, "Wrong: expected TrainerMixin before Trainer"):
+            type("Wrong", (transformers.Trainer, cadft.trainer.TrainerMixin), {})
 
     def test_trl(self):
         loss = cadft.trainer.LossFunction(beta=1.0)
@@ -278,7 +295,61 @@ class Runs(Case):
         evaluated = [e for e in log if "eval_loss" in e]
         self.assertEqual(len(evaluated), 2)
         self.assertTrue({"eval_nll", "eval_mean_w", "eval_mean_p"} <= set(evaluated[0]))
+        trainer.args.disable_tqdm = True
+        one, other = examples().select(range(4)), examples().select(range(4, 12))
+        nll = trainer.evaluate(one)["eval_nll"]
+        self.assertIn("test_nll", trainer.predict(other).metrics)
+        self.assertEqual(trainer.evaluate(one)["eval_nll"], nll)
         print("\n  " + str({k: round(v, 4) for k, v in log[0].items()}), end="")
+
+    def test_last_step_is_shorter(self):
+        """11 sequences in steps of 4, 4 and 3; what must not change them."""
+        def steps(batch, accumulate, **extra):
+            kept = Gradients()
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = HfTrainer(
+                    model=model(), train_dataset=examples().select(range(11)), callbacks=[kept],
+                    eval_dataset=examples().select(range(3)), data_collator=padded,
+                    args=arguments(folder, batch, accumulate, learning_rate=0.0, max_steps=-1,
+                                   num_train_epochs=1, **extra))
+                trainer.remove_callback(transformers.PrinterCallback)
+                trainer.train()
+            self.assertEqual(len(kept.steps), 3)
+            return kept.steps
+
+        parts = steps(1, 4)
+        for name, extra in {
+                "checkpointing": dict(gradient_checkpointing=True),
+                "workers": dict(dataloader_num_workers=2),
+                "evaluation between": dict(eval_strategy="steps", eval_steps=1),
+                "torch.compile": dict(torch_compile=True, torch_compile_backend="aot_eager"),
+        }.items():
+            for number, (a, b) in enumerate(zip(steps(1, 4, **extra), parts), 1):
+                self.close(f"step {number}, {name}", a, b)
+        for number, (a, b) in enumerate(zip(parts, steps(4, 1)), 1):
+            self.close(f"step {number}, of micro-batches against one", a, b)
+        for number, (a, b) in enumerate(zip(steps(1, 4, bf16=True), steps(4, 1, bf16=True)), 1):
+            self.close(f"step {number}, autocast", a, b, 2e-2)
+
+    def test_page_and_program(self):
+        """The class of pytorch.md, and the program, as they stand."""
+        folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../examples/python")
+        with open(os.path.join(folder, "pytorch.md"), encoding="utf-8") as page:
+            text, = (p for p in re.findall(r"```python\n(.*?)```", page.read(), re.S)
+                     if "TrainerMixin" in p)
+        with tempfile.TemporaryDirectory() as scratch:
+            names = dict(cadft=cadft, transformers=transformers, model=model(), data=examples(),
+                         arguments=arguments(scratch, 4, 2))
+            exec(text, names)
+            names["trainer"].data_collator = padded
+            names["trainer"].train()
+            self.assertIn("nll", names["trainer"].state.log_history[0])
+            output = subprocess.run(
+                [sys.executable, os.path.join(folder, "programs/finetune_transformers.py"),
+                 "--steps", "10", "--output", scratch], check=True, text=True,
+                stdout=subprocess.PIPE).stdout
+            self.assertLess(*(float(n) for n in re.findall(r"'nll': '([^']*)'", output)[::-1]))
+            transformers.AutoModelForCausalLM.from_pretrained(scratch)
 
     def test_bfloat16(self):
         found, log, _ = train(HfTrainer, 2, 8, model=model(torch.bfloat16))
@@ -290,8 +361,9 @@ class Runs(Case):
 def process(folder):
     found, _, trainer = train(HfTrainer, 2, 4)
     assert trainer.args.world_size == 2
+    nll = trainer.evaluate(examples())["eval_nll"]
     if int(os.environ["RANK"]) == 0:
-        torch.save(found, os.path.join(folder, "grad"))
+        torch.save((found, nll), os.path.join(folder, "found"))
 
 
 if __name__ == "__main__":

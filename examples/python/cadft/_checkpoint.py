@@ -4,8 +4,7 @@ import os
 from contextlib import ExitStack
 from typing import Any, List, Optional
 
-from ._context import Context, default_context
-from ._errors import DataError
+from ._context import Context, context_or_default
 from ._ffi import ffi, lib
 from ._handle import Handle, read_text
 from ._loss import Loss
@@ -21,7 +20,7 @@ class _Parts:
                  **parts: Optional[Handle]) -> None:
         given = {name: part for name, part in parts.items() if part is not None}
         contexts: List[Any] = [getattr(part, "context") for part in given.values()]
-        self.context = context or (contexts[0] if contexts else default_context())
+        self.context = context_or_default(context or (contexts[0] if contexts else None))
         self.folder = ffi.new("char[]", os.fsencode(folder))
         self.given = given
         self.struct = ffi.new("cadft_checkpoint *", {
@@ -75,15 +74,11 @@ def load_checkpoint(folder: Folder, step: int, *, model: Optional[Model] = None,
 
 def find_checkpoint(folder: Folder, before: int = -1,
                     context: Optional[Context] = None) -> Optional[int]:
-    """Step of the newest checkpoint, of those below `before` if that is given.
-    The DataError of a damaged one has its step as attribute ``step``."""
+    """Step of the newest checkpoint, of those below `before` if that is given;
+    None: there is none. A damaged one is `load_checkpoint`'s to refuse."""
     step = ffi.new("int64_t *")
-    try:
-        (context or default_context())._call(lib.cadft_checkpoint_find, os.fsencode(folder),
-                                             before, step)
-    except DataError as failure:
-        setattr(failure, "step", int(step[0]))
-        raise
+    context_or_default(context)._call(lib.cadft_checkpoint_find, os.fsencode(folder), before,
+                                      step)
     return int(step[0]) if step[0] >= 0 else None
 
 

@@ -116,6 +116,15 @@ _default: Optional[Context] = None
 _default_lock = threading.Lock()
 
 
+def context_or_default(context: Optional[Context]) -> Context:
+    """The context of a new handle."""
+    if context is None:
+        return default_context()
+    if not isinstance(context, Context):
+        raise TypeError(f"context is {context!r}: expected a cadft.Context; knobs are keywords")
+    return context
+
+
 def default_context() -> Context:
     """The context of handles that were given none; made when it is first
     needed, and again after it was closed."""

@@ -13,11 +13,7 @@ Self = TypeVar("Self", bound="Handle")
 def read_text(function: Any, *args: Any) -> str:
     """Text of a function that takes buffer, capacity and needed."""
     needed = ffi.new("size_t *")
-    try:
-        call(function, *args, ffi.NULL, 0, needed)
-    except ValueError as failure:
-        if getattr(failure, "status", 0) != lib.CADFT_E_SPACE:
-            raise
+    call(function, *args, ffi.NULL, 0, needed)
     buffer = ffi.new("char[]", needed[0])
     call(function, *args, buffer, needed[0], needed)
     return str(ffi.string(buffer).decode())
@@ -77,7 +73,7 @@ class Handle:
         pointer = self._enter()
         try:
             status = function(pointer, *args, ffi.NULL, 0, needed, self._error)
-            if status and status != lib.CADFT_E_SPACE:
+            if status:
                 self._fail(status)
             buffer = ffi.new(kind, max(int(needed[0]), 1))
             status = function(pointer, *args, buffer, needed[0], needed, self._error)
@@ -107,6 +103,9 @@ class Handle:
         """Was it closed?"""
         return self._pointer is None
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self._noun}: a handle is neither copied nor pickled, save its state")
+
     def __enter__(self: Self) -> Self:
         return self
 
@@ -123,11 +122,21 @@ class Bounds(NamedTuple):
     default: float
 
 
+def _number(knob: str, value: Any, kind: type) -> Union[int, float]:
+    """A value for C, from Python's and NumPy's numbers."""
+    try:
+        number = float(value) if kind is float else int(value)
+        if kind is float or number == value:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise error(lib.CADFT_E_KEY, f"{knob} is {value!r}: expected a name or "
+                f"{'a number' if kind is float else 'an integer'}")
+
+
 class Knobs(Handle):
     """A handle with knobs: the constants CADFT_NOUN_... of its header, by
     their names in lower case."""
-
-    _has_f64 = True
 
     @classmethod
     def _function(cls, name: str) -> Any:
@@ -171,10 +180,10 @@ class Knobs(Handle):
             key = self._key(knob)
             if isinstance(new, str):
                 self._call(self._function("set_str"), key, new.encode())
-            elif self._has_f64 and (isinstance(new, float) or self._bounds(key).type is float):
-                self._call(self._function("set_f64"), key, float(new))
-            else:
-                self._call(self._function("set_i64"), key, int(new))
+                continue
+            kind = self._bounds(key).type
+            exact = _number(knob, new, kind)
+            self._call(self._function("set_f64" if kind is float else "set_i64"), key, exact)
 
     def get(self, name: str) -> Value:
         """A knob, or a fact that the header lists as read only. Knobs with

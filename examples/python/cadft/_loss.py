@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional
 
 from . import _callbacks
 from ._arrays import memory, optional, pointer
-from ._context import Context, default_context
+from ._context import Context, context_or_default
 from ._errors import error
 from ._ffi import ffi, lib
 from ._handle import Knobs, Value
@@ -98,7 +98,7 @@ class Loss(Knobs):
     _noun = "loss"
 
     def __init__(self, context: Optional[Context] = None, /, **knobs: Value) -> None:
-        self.context = context or default_context()
+        self.context = context_or_default(context)
         super().__init__(self.context._create(lib.cadft_loss_create, "loss"),
                          lib.cadft_loss_destroy)
         # What compute fills anew each time.

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 from . import _callbacks  # noqa: F401, defines cadft_py_token
 from ._arrays import memory, optional, pointer
-from ._context import Context, default_context
+from ._context import Context, context_or_default
 from ._errors import Error
 from ._ffi import ffi, lib
 from ._handle import Knobs, Value
@@ -43,10 +43,9 @@ class Model(Knobs):
     """
 
     _noun = "model"
-    _has_f64 = False
 
     def __init__(self, context: Optional[Context] = None, /, **knobs: Value) -> None:
-        self.context = context or default_context()
+        self.context = context_or_default(context)
         super().__init__(self.context._create(lib.cadft_model_create, "model"),
                          lib.cadft_model_destroy)
         # Views of what is freed together.

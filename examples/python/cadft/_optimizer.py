@@ -4,7 +4,7 @@ import os
 from typing import Any, List, NamedTuple, Optional
 
 from ._arrays import pointer
-from ._context import Context, default_context
+from ._context import Context, context_or_default
 from ._ffi import ffi, lib
 from ._handle import Knobs, Value
 from ._model import Folder, Model
@@ -33,7 +33,7 @@ class Optimizer(Knobs):
     _noun = "optimizer"
 
     def __init__(self, context: Optional[Context] = None, /, **knobs: Value) -> None:
-        self.context = context or default_context()
+        self.context = context_or_default(context)
         super().__init__(self.context._create(lib.cadft_optimizer_create, "optimizer"),
                          lib.cadft_optimizer_destroy)
         self._arrays: List[Tensor] = []  # the steps read and write them

@@ -4,7 +4,7 @@ from array import array
 from typing import Any, Iterable, List, NamedTuple, Optional
 
 from ._arrays import memory
-from ._context import Context, default_context
+from ._context import Context, context_or_default
 from ._ffi import ffi, lib
 from ._handle import Knobs, Value
 
@@ -36,7 +36,7 @@ class Rewrite(Knobs):
 
     def __init__(self, n_samples: int, context: Optional[Context] = None, /,
                  **knobs: Value) -> None:
-        self.context = context or default_context()
+        self.context = context_or_default(context)
         super().__init__(self.context._create(lib.cadft_rewrite_create, "rewrite", n_samples),
                          lib.cadft_rewrite_destroy)
         self.set(**knobs)

@@ -7,6 +7,7 @@ import torch
 
 from ._errors import error
 from ._ffi import lib
+from ._handle import Value
 from ._loss import Batch
 from ._samples import sample_ids_cu_seqlens, sample_ids_padded, sample_ids_position_ids
 
@@ -27,6 +28,18 @@ def _same_shape(name: str, tensor: torch.Tensor, shape: torch.Size) -> torch.Ten
     except RuntimeError:
         raise error(lib.CADFT_E_SHAPE, f"{name} is {list(tensor.shape)}: expected the shape of the "
                     f"labels, {list(shape)}") from None
+
+
+def _given(sample_ids: Any, shape: torch.Size) -> Tuple[torch.Tensor, int]:
+    """The caller's ids, and the number that they are below."""
+    ids = _same_shape("sample_ids", sample_ids, shape)
+    if ids.dtype not in (torch.int32, torch.int64):
+        raise error(lib.CADFT_E_DTYPE, f"sample_ids are {ids.dtype}: expected int32 or int64")
+    count = max(int(ids.max()) + 1, 0) if ids.numel() else 0
+    if count >= 2 ** 31:
+        raise error(lib.CADFT_E_SAMPLE, f"sample_ids have a {count - 1}: expected numbers from 0 "
+                    "to the demonstrations of the step")
+    return ids.clamp(min=-1).to(torch.int32), count
 
 
 def _numbered(shape: torch.Size, first_id: int, position_ids: Any, lengths: Any,
@@ -68,8 +81,7 @@ class Rows:
         self.labels = host("labels", labels).contiguous()
         shape = self.labels.shape
         if sample_ids is not None:
-            ids = _same_shape("sample_ids", sample_ids, shape).to(torch.int32)
-            self.count = max(int(ids.max()) + 1, 0) if ids.numel() else 0
+            ids, self.count = _given(sample_ids, shape)
         else:
             ids, self.count = _numbered(shape, first_id, position_ids, lengths, cu_seqlens)
         if attention_mask is not None:
@@ -90,16 +102,17 @@ class Rows:
 
 def _masked(ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """Rows that the mask leaves out belong to no sample."""
-    if attention_mask.shape != ids.shape:
-        raise error(lib.CADFT_E_SHAPE, f"attention_mask is {list(attention_mask.shape)}: expected "
-                    f"the shape of the labels, {list(ids.shape)}")
     mask = host("attention_mask", attention_mask)
-    if mask.numel() and int(mask.max()) > 1:
-        raise error(lib.CADFT_E_ARG, f"attention_mask has a {int(mask.max())}: expected 0 and 1")
+    if mask.shape != ids.shape:
+        raise error(lib.CADFT_E_SHAPE, f"attention_mask is {list(mask.shape)}: expected "
+                    f"the shape of the labels, {list(ids.shape)}")
+    others = mask[(mask != 0) & (mask != 1)]
+    if others.numel():
+        raise error(lib.CADFT_E_ARG, f"attention_mask has a {others[0].item()}: expected 0 and 1")
     return ids.masked_fill(mask == 0, -1)
 
 
-def loss_count(loss: Any, reduction: str) -> float:
+def loss_count(loss: Any, reduction: Value) -> float:
     """What a reduction divides by, of the samples that a loss has observed."""
     rows = [n for n, c in zip(loss.samples("rows"), loss.samples("c")) if math.isfinite(c)]
     return sum(rows) if reduction == "token_mean" else float(len(rows))

@@ -9,7 +9,7 @@
 Several micro-batches or processes are one step of several parts: `Loss.step`.
 """
 import weakref
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar
 
 import torch
 
@@ -19,7 +19,18 @@ from ._errors import error
 from ._ffi import lib
 from ._handle import Value
 from ._torch_group import Exchanges
-from ._torch_rows import Rows, loss_count
+from ._torch_rows import Rows, host, loss_count
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _eager(function: _Function) -> _Function:
+    """torch.compile leaves this out of its graphs: it cannot trace the
+    library."""
+    disable: Any = getattr(getattr(torch, "compiler", None), "disable", None)
+    left_out: _Function = disable(function) if disable else function
+    return left_out
 
 
 class _Gradient(torch.autograd.Function):
@@ -27,20 +38,24 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, part: "_Part", in_place: bool) -> torch.Tensor:
-        ctx.part, ctx.in_place = part, in_place
+        ctx.part, ctx.in_place, ctx.given = part, in_place, weakref.ref(logits)
         ctx.save_for_backward(logits)
         return _scalar(part.value)
 
     @staticmethod
+    @_eager
     def backward(ctx: Any, upstream: torch.Tensor) -> Tuple[Any, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("create_graph=True: the library has no second derivative of the "
                                "loss, and a gradient taken as a constant would be wrong")
         ctx.part.check()
         logits, = ctx.saved_tensors
-        grad = logits.detach() if ctx.in_place else torch.empty_like(logits)
+        # Hooks on saved tensors (checkpointing, save_on_cpu) have made it another
+        # tensor: then autograd does not know who else keeps its memory.
+        in_place = ctx.in_place and ctx.given() is logits
+        grad = logits.detach() if in_place else torch.empty_like(logits)
         ctx.part.write(logits, grad, float(upstream))
-        if ctx.in_place:
+        if in_place:
             # Autograd counts changes: who else kept these logits is told.
             grad.narrow(0, 0, 0).zero_()
         return grad, None, None
@@ -90,7 +105,7 @@ class Step:
             kinds = ["count"] * self._to_count + ["moments"]
         self._exchange = Exchanges(group, [*kinds, "report"])
         self._micros: List[Rows] = []
-        self._seen: List[Tuple[Any, int]] = []
+        self._seen: List[Tuple[Any, Optional[int]]] = []
         self._next = 0  # micro-batch that `loss` takes, scope exact
         self._first_id = 0
         self._loss: Optional[_loss.Loss] = None
@@ -101,6 +116,7 @@ class Step:
 
     # ------------------------------------------------------------------- phases
 
+    @_eager
     def __enter__(self) -> "Step":
         self._begin()
         return self
@@ -108,7 +124,7 @@ class Step:
     def _begin(self) -> None:
         if self._loss is not None or self.report is not None:
             raise error(lib.CADFT_E_PHASE, "a step is entered once")
-        self._loss = self._owner._take(self.single)
+        self._loss = self._owner._take()
         try:
             if self._denominator:
                 self._loss.set(denominator=float(self._denominator))
@@ -117,6 +133,7 @@ class Step:
             self.cancel()
             raise
 
+    @_eager
     def __exit__(self, kind: Optional[Type[BaseException]], *rest: Any) -> None:
         if kind is not None:
             self.cancel()
@@ -134,6 +151,7 @@ class Step:
                         "with block")
         return self._loss
 
+    @_eager
     def observe(self, logits: torch.Tensor, labels: torch.Tensor, **rows: Any) -> int:
         """Scope exact: the logits of a micro-batch, for the statistics. They
         need no gradient (``torch.no_grad``).
@@ -147,10 +165,13 @@ class Step:
     def _observe(self, logits: torch.Tensor, rows: Rows) -> int:
         micro = self._open().observe(rows.batch(logits))
         self._micros.append(rows)
-        self._seen.append((weakref.ref(logits), logits._version))
+        # Tensors of inference_mode count no changes, and need no gradient.
+        version = None if logits.is_inference() else logits._version
+        self._seen.append((weakref.ref(logits), version))
         self._first_id += rows.count
         return micro
 
+    @_eager
     def weigh(self) -> None:
         """From what was observed, by all processes, to weights. Scope exact:
         once, after the last `observe`."""
@@ -164,6 +185,7 @@ class Step:
         if not self._one_pass:
             self._exchange("weights", loss)
 
+    @_eager
     def loss(self, logits: torch.Tensor, labels: Optional[torch.Tensor] = None, *,
              micro: Optional[int] = None, **rows: Any) -> torch.Tensor:
         """The loss of a micro-batch, part of the step's sum: call ``backward``
@@ -272,6 +294,7 @@ class Loss(torch.nn.Module):
 
     # -------------------------------------------------------------------- calls
 
+    @_eager
     def forward(self, logits: torch.Tensor, labels: torch.Tensor, *,
                 denominator: Optional[float] = None, **rows: Any) -> torch.Tensor:
         """The loss of a batch that is a whole step (of its group): float32, one
@@ -294,7 +317,7 @@ class Loss(torch.nn.Module):
             ``vocab_valid``, columns that are not padding
         """
         made = Rows(labels, **rows)
-        trains = logits.requires_grad and torch.is_grad_enabled()
+        trains = host("logits", logits).requires_grad and torch.is_grad_enabled()
         step = Step(self, made.count, self.group if trains else None, denominator, single=True)
         step._begin()
         try:
@@ -310,6 +333,7 @@ class Loss(torch.nn.Module):
             step.cancel()
         return loss
 
+    @_eager
     def step(self, n_samples: int, *, denominator: Optional[float] = None,
              group: Optional[Any] = None) -> Step:
         """A step of several micro-batches.
@@ -390,23 +414,25 @@ class Loss(torch.nn.Module):
 
     # ------------------------------------------------------------------ handles
 
-    def _take(self, single: bool) -> _loss.Loss:
+    def _take(self) -> _loss.Loss:
         """A loss that is between steps."""
         if self._first in self._free:
             self._last = self._first
         elif self._first.get("scope") == "running":
             raise error(lib.CADFT_E_PHASE, "another step is open: expected its backward or end "
                         "first, since scope running has one history")
-        elif self._free:
-            self._last = self._free[-1]
         else:
-            self._last = _loss.Loss(self._context, **self._knobs)
-            self._spares.append(self._last)
-            if self._coefficient is not None:
-                self._last.set_coefficient(self._coefficient)
-            return self._last
+            self._last = self._free[-1] if self._free else self._new_spare()
         self._free.remove(self._last)
         return self._last
+
+    def _new_spare(self) -> _loss.Loss:
+        spare = _loss.Loss(self._context, **self._knobs)
+        if self._coefficient is not None:
+            spare.set_coefficient(self._coefficient)
+        self._spares.append(spare)
+        self._free.append(spare)
+        return spare
 
     def _give(self, loss: _loss.Loss) -> None:
         loss.set(denominator=self._knob("denominator", 0.0),

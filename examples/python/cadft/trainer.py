@@ -12,7 +12,8 @@ class of one's own, with weights from the micro-batch at hand (scope local):
     trainer = transformers.Trainer(..., compute_loss_func=loss)
     loss.attach(trainer)
 """
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+import functools
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 import torch
 import torch.distributed as dist
@@ -35,48 +36,70 @@ def rows_of(inputs: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 class _Meter:
-    """Means over the reports since the last time they were logged."""
+    """Sums of reports: rows, samples, and nll, p and w of all of them."""
 
     def __init__(self) -> None:
-        self._reports: List[Report] = []
+        self._sums = torch.zeros(5, dtype=torch.float64, device="cpu")
 
     def add(self, report: Optional[Report]) -> None:
         if report is not None:
-            self._reports.append(report)
+            rows, samples = report.n_rows, report.n_samples
+            self._sums += self._sums.new_tensor([
+                rows, samples, report.nll * rows, report.mean_p * rows, report.mean_w * samples])
 
-    def take(self, prefix: str = "") -> Dict[str, float]:
-        """nll and mean_p are over tokens, mean_w over samples."""
-        reports, self._reports = self._reports, []
-        rows, samples = sum(r.n_rows for r in reports), sum(r.n_samples for r in reports)
+    def take(self, prefix: str = "", group: Optional[Any] = None) -> Dict[str, float]:
+        """The means: nll and mean_p over tokens, mean_w over samples. Begins
+        again.
+
+        :param group: processes that have the other reports
+        """
+        sums, self._sums = self._sums, torch.zeros_like(self._sums)
+        if group is not None:
+            dist.all_reduce(sums, group=group)
+        rows, samples, nll, p, w = sums.tolist()
         if not rows:
             return {}
-        return {prefix + "nll": sum(r.nll * r.n_rows for r in reports) / rows,
-                prefix + "mean_w": sum(r.mean_w * r.n_samples for r in reports) / samples,
-                prefix + "mean_p": sum(r.mean_p * r.n_rows for r in reports) / rows}
+        return {prefix + "nll": nll / rows, prefix + "mean_w": w / samples,
+                prefix + "mean_p": p / rows}
 
 
 class _Meters:
-    """One for training, one for evaluation; they add to what is logged."""
+    """One for training, whose reports are of all processes, and one for
+    evaluation, whose are not."""
 
-    def __init__(self) -> None:
-        self._train, self._eval = _Meter(), _Meter()
+    def __init__(self, group: Optional[Any] = None) -> None:
+        self._train, self._eval, self._group = _Meter(), _Meter(), group
 
     def add(self, report: Optional[Report], training: bool) -> None:
         (self._train if training else self._eval).add(report)
 
-    def onto(self, logs: Dict[str, float]) -> Dict[str, float]:
-        """What is logged with the loss, and with that of an evaluation."""
-        if "loss" in logs:
-            return {**logs, **self._train.take()}
-        prefix = next((key[:-4] for key in logs if key.endswith("_loss") and key != "train_loss"),
-                      None)
-        return logs if prefix is None else {**logs, **self._eval.take(prefix)}
+    def log(self, log: Callable[..., None], logs: Dict[str, float], *args: Any,
+            **names: Any) -> None:
+        """Call the Trainer's log: with more, if it is about training."""
+        log({**logs, **self._train.take()} if "loss" in logs else logs, *args, **names)
+
+    def evaluate(self, loop: Callable[..., Any], *args: Any, **names: Any) -> Any:
+        """Call the Trainer's evaluation_loop, and add to the metrics that it
+        returns: they are logged, and may choose the best model."""
+        self._eval = _Meter()
+        output = loop(*args, **names)
+        prefix = next((key[:-4] for key in output.metrics if key.endswith("_loss")), None)
+        if prefix is not None:
+            output.metrics.update(self._eval.take(prefix, self._group))
+        return output
 
 
 def _criterion(criterion: Union[Loss, Mapping[str, Any], None], **defaults: Any) -> Loss:
     if isinstance(criterion, Loss):
         return criterion
     return Loss(**{"label_offset": 1, **defaults, **(criterion or {})})
+
+
+def _refuse_smoothing(trainer: Any) -> None:
+    factor = getattr(trainer.args, "label_smoothing_factor", 0)
+    if factor:
+        raise error(lib.CADFT_E_UNSUPPORTED, f"label_smoothing_factor is {factor}: expected 0, and "
+                    "the criterion's knob label_smoothing")
 
 
 def _denominator(criterion: Loss, num_items: Any) -> Optional[float]:
@@ -117,8 +140,9 @@ class LossFunction:
         mean_w and mean_p to what it logs."""
         trainer.compute_loss_func = self
         self.watch(trainer.model)
-        log = trainer.log
-        trainer.log = lambda logs, *args, **names: log(self._meters.onto(logs), *args, **names)
+        _refuse_smoothing(trainer)
+        trainer.log = functools.partial(self._meters.log, trainer.log)
+        trainer.evaluation_loop = functools.partial(self._meters.evaluate, trainer.evaluation_loop)
         return self
 
     def _look(self, model: torch.nn.Module, args: Tuple[Any, ...], inputs: Dict[str, Any]) -> None:
@@ -165,11 +189,21 @@ class TrainerMixin:
     """
 
     #: for the Trainer: the loss of a micro-batch is a part of the step's
-    loss_is_scaled_for_ga = True
+    loss_is_scaled_for_ga: Any = True
+
+    def __init_subclass__(cls, **names: Any) -> None:
+        super().__init_subclass__(**names)
+        for base in cls.__mro__[:cls.__mro__.index(TrainerMixin)]:
+            if "compute_loss" in vars(base) and not issubclass(base, TrainerMixin):
+                raise TypeError(f"{cls.__name__}: expected TrainerMixin before {base.__name__}, "
+                                "whose loss it replaces")
 
     def __init__(self, *args: Any, criterion: Union[Loss, Mapping[str, Any], None] = None,
                  **names: Any) -> None:
+        if names.get("compute_loss_func") is not None:
+            raise TypeError("compute_loss_func: this trainer's loss is its criterion")
         super().__init__(*args, **names)
+        _refuse_smoothing(self)
         self.criterion = _criterion(criterion)
         if self.criterion.group is None and dist.is_available() and dist.is_initialized():
             self.criterion.group = dist.group.WORLD
@@ -178,8 +212,7 @@ class TrainerMixin:
                         "expected router_aux_loss_coef 0")
         # So that the Trainer counts num_items_in_batch.
         self.compute_loss_func: Any = self._no_function
-        self.loss_is_scaled_for_ga = True
-        self._meters = _Meters()
+        self._meters = _Meters(self.criterion.group)
         self._batches: List[Mapping[str, Any]] = []
         self._step: Optional[Step] = None
         self._left = 0  # micro-batches of the step without backward
@@ -233,7 +266,11 @@ class TrainerMixin:
 
     def log(self, logs: Dict[str, float], *args: Any, **names: Any) -> None:
         """With nll, mean_w and mean_p."""
-        super().log(self._meters.onto(logs), *args, **names)  # type: ignore[misc]
+        self._meters.log(super().log, logs, *args, **names)  # type: ignore[misc]
+
+    def evaluation_loop(self, *args: Any, **names: Any) -> Any:
+        """With those of the evaluation among its metrics."""
+        return self._meters.evaluate(super().evaluation_loop, *args, **names)  # type: ignore[misc]
 
     # ------------------------------------------------------------------- the step
 

@@ -8,8 +8,8 @@ const tensor_dtype tensor_dtypes[N_TYPES] = {
     {"float32", CADFT_DTYPE_F32, "f"}, {"float16", CADFT_DTYPE_F16, "e"},
     {"float64", CADFT_DTYPE_F64, "d"}, {"bfloat16", CADFT_DTYPE_BF16, "H"},
     {"int32", CADFT_DTYPE_I32, "i"},   {"int64", CADFT_DTYPE_I64, "q"}};
-/* ----------------------------------------------------------------- letting go
- */
+
+/* ------------------------------------------------------------- letting go */
 
 void tensor_let_go(tensor_object *self)
 {
@@ -35,8 +35,7 @@ int tensor_check_no_exports(tensor_object *self)
     return -1;
 }
 
-/* --------------------------------------------------------- the buffer protocol
- */
+/* ---------------------------------------------------- the buffer protocol */
 
 /* Type of a format such as "f", "<i", "l"; -1 with an exception if it has no
  * number in DLPack. Those that the library does not know are its to refuse. */
@@ -67,10 +66,10 @@ static int set_format(cadft_tensor *t, const char *format, Py_ssize_t size)
 
 int tensor_check_dims(Py_ssize_t ndim)
 {
-    if (ndim <= MOST_DIMS)
+    if (ndim <= CADFT_NDIM_MAX)
         return 0;
     PyErr_Format(PyExc_ValueError, "%zd dimensions: expected at most %d", ndim,
-                 MOST_DIMS);
+                 CADFT_NDIM_MAX);
     return -1;
 }
 
@@ -102,8 +101,7 @@ static int take_buffer(tensor_object *self)
     return 0;
 }
 
-/* --------------------------------------------------------------------- DLPack
- */
+/* ----------------------------------------------------------------- DLPack */
 
 /* As versioned, which says whether memory is read-only, where that matters and
  * the exporter knows of it. */
@@ -182,8 +180,7 @@ static int take_dlpack(tensor_object *self, PyObject *object, int writable)
     return 0;
 }
 
-/* ---------------------------------------------------------------------- taking
- */
+/* ----------------------------------------------------------------- taking */
 
 /* PyTorch hands on no tensor that requires a gradient, but its detached self,
  * of the same memory. A new reference. */

@@ -20,8 +20,7 @@ static int64_t count_of(const tensor_object *self)
     return n;
 }
 
-/* --------------------------------------------------------------------- methods
- */
+/* ---------------------------------------------------------------- methods */
 
 static PyObject *
 tensor_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -103,8 +102,7 @@ static int check_set(tensor_object *self)
     return -1;
 }
 
-/* ------------------------------------------------------------------ handing on
- */
+/* ------------------------------------------------------------- handing on */
 
 /* Strides in bytes, of dense memory too. */
 static void fill_bytes(tensor_object *self, Py_ssize_t size)
@@ -174,9 +172,25 @@ static void export_destructor(PyObject *capsule)
         export_deleter(PyCapsule_GetPointer(capsule, "dltensor"));
 }
 
+/* May the memory be handed on, as the keywords of __dlpack__ ask? */
+static int check_export(tensor_object *self, PyObject *keywords)
+{
+    const char *reason = NULL;
+    if (check_set(self))
+        return -1;
+    if (self->readonly)
+        reason = "read-only memory";
+    else if (keywords && PyDict_GetItemString(keywords, "copy") == Py_True)
+        reason = "copy=True: a Tensor is a view and makes no copies";
+    if (!reason)
+        return 0;
+    PyErr_SetString(PyExc_BufferError, reason);
+    return -1;
+}
+
 PyDoc_STRVAR(dlpack_doc,
-             "__dlpack__(**ignored)\n--\n\n"
-             "Hand the memory on, as the array API describes.");
+             "__dlpack__(*, copy=None, **ignored)\n--\n\n"
+             "Hand the memory on, as the array API describes, uncopied.");
 static PyObject *
 tensor_dlpack(PyObject *object, PyObject *args, PyObject *keywords)
 {
@@ -185,13 +199,8 @@ tensor_dlpack(PyObject *object, PyObject *args, PyObject *keywords)
     dl_managed *managed;
     PyObject *capsule;
     (void)args;
-    (void)keywords;
-    if (check_set(self))
+    if (check_export(self, keywords))
         return NULL;
-    if (self->readonly) {
-        PyErr_SetString(PyExc_BufferError, "read-only memory");
-        return NULL;
-    }
     managed = PyMem_RawCalloc(1, sizeof *managed);
     if (!managed)
         return PyErr_NoMemory();
@@ -218,8 +227,7 @@ static PyObject *tensor_dlpack_device(PyObject *object, PyObject *ignored)
     return Py_BuildValue("(ii)", t->device_type, t->device_id);
 }
 
-/* ------------------------------------------------------------------ attributes
- */
+/* ------------------------------------------------------------- attributes */
 
 static PyObject *get_address(PyObject *object, void *ignored)
 {
@@ -321,8 +329,7 @@ PyTypeObject tensor_type = {
     .tp_as_buffer = &buffer_procs,
 };
 
-/* ------------------------------------------------------------ several at once
- */
+/* -------------------------------------------------------- several at once */
 
 /* Tensors of a tuple, the last of which is to be written. */
 static int check_tuple(PyObject *tuple, Py_ssize_t n)

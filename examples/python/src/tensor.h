@@ -13,12 +13,11 @@
 #include "cadft/base.h"
 #include "dlpack.h"
 
-enum { MOST_DIMS = 8 };
-
 typedef struct {
     PyObject_HEAD cadft_tensor tensor;
-    int64_t shape[MOST_DIMS], strides[MOST_DIMS]; /* strides in elements */
-    Py_ssize_t byte_strides[MOST_DIMS], byte_shape[MOST_DIMS];
+    int64_t shape[CADFT_NDIM_MAX],
+        strides[CADFT_NDIM_MAX]; /* strides in elements */
+    Py_ssize_t byte_strides[CADFT_NDIM_MAX], byte_shape[CADFT_NDIM_MAX];
     Py_buffer buffer;     /* .obj is NULL: memory came in another way */
     PyObject *capsule;    /* of DLPack, or NULL */
     PyObject *owner;      /* keeps the memory of the library, or NULL */
@@ -52,7 +51,7 @@ int tensor_take(tensor_object *self,
                 int writable,
                 PyObject *dtype);
 
-/* -1 with an exception if there are more than MOST_DIMS. */
+/* -1 with an exception if there are more than CADFT_NDIM_MAX. */
 int tensor_check_dims(Py_ssize_t ndim);
 
 #endif

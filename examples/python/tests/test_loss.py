@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss from Python: arrays, errors, callbacks, handles."""
 import array
+import copy
 import gc
+import importlib.metadata
 import pathlib
 import pickle
 import sys
@@ -103,9 +105,14 @@ class Arrays(unittest.TestCase):
         z = inputs()[0]
         tensor = cadft.Tensor(z)
         self.assertEqual((tensor.shape, tensor.dtype), (z.shape, "float32"))
+        self.assertEqual(cadft.Tensor(np.zeros([1] * 16, np.float32)).shape, (1,) * 16)
+        with self.assertRaisesRegex(ValueError, "17 dimensions"):
+            cadft.Tensor(np.zeros(1, np.float32).data.cast("B").cast("f", [1] * 17))
         for other in (np.asarray(tensor), np.from_dlpack(tensor)):
             self.assertTrue(np.shares_memory(other, z))
             self.assertEqual(other.shape, z.shape)
+        with self.assertRaisesRegex(BufferError, "no copies"):
+            tensor.__dlpack__(copy=True)
         with self.assertRaises(BufferError):
             tensor.release()
         del other
@@ -197,9 +204,14 @@ class Errors(unittest.TestCase):
             for name, value, kind in (("betta", 1, KeyError), ("beta", -1, ValueError),
                                       ("ddof", 0.5, cadft.KnobError), ("beta", "x", ValueError),
                                       ("scope", "exactly", cadft.ArgumentError),
-                                      ("ddof", 2 ** 64, OverflowError)):
+                                      ("ddof", 2 ** 64, OverflowError), ("beta", [], KeyError),
+                                      ("ddof", np.float32(0.5), KeyError)):
                 with self.assertRaises(kind):
                     loss.set(name, value)
+            with self.assertRaisesRegex(cadft.KnobError, "ddof is 0.5: expected .* an integer"):
+                loss.set(ddof=0.5)
+            loss.set(beta=np.float32(0.25), weighting=np.bool_(True), ddof=np.int64(1))
+            self.assertEqual([loss.get(n) for n in ("beta", "weighting", "ddof")], [0.25, 1, 1])
             with self.assertRaises(KeyError):
                 loss.get("BETA")
             with self.assertRaises(cadft.ArgumentError):
@@ -425,6 +437,8 @@ class Handles(unittest.TestCase):
         for name in ("libcadft.so.0", "libjansson.so.4"):
             loaded = {line.split()[-1] for line in maps.splitlines() if name in line}
             self.assertEqual(loaded, {str(package / name)})
+        self.assertTrue((package / "py.typed").exists())
+        self.assertEqual(importlib.metadata.metadata("cadft")["Requires-Python"], ">=3.9")
 
     def test_default_context(self):
         first = cadft.default_context()
@@ -433,6 +447,16 @@ class Handles(unittest.TestCase):
         z, y, s = inputs()
         with cadft.Loss() as loss:
             loss.compute(z, y, s, SAMPLES)
+
+    def test_one_owner(self):
+        """A copy would destroy what the other still has."""
+        with cadft.Loss() as loss:
+            for what in (copy.copy, copy.deepcopy, pickle.dumps):
+                with self.assertRaisesRegex(TypeError, "loss: a handle is neither copied"):
+                    what(loss)
+        for refused in ("dft", {"beta": 1}, loss):
+            with self.assertRaisesRegex(TypeError, "expected a cadft.Context"):
+                cadft.Loss(refused)
 
     def test_context(self):
         with cadft.Context(1, backend_options="c") as context:

@@ -9,6 +9,7 @@ import weakref
 import cadft
 import cadft.torch
 import torch
+import torch.utils.checkpoint
 from reference import IGNORE, cadft as expected, shifted
 
 B, T, V = 6, 7, 33
@@ -247,6 +248,88 @@ class Autograd(unittest.TestCase):
         criterion(self.logits(), self.labels).backward()
         self.assertFalse(torch.equal(criterion.get_extra_state(), before))
 
+    def test_inference_mode(self):
+        with torch.no_grad():
+            expected_ = self.logits()
+            value = float(cadft.torch.Loss()(expected_, self.labels))
+        criterion = cadft.torch.Loss()
+        with torch.inference_mode():
+            self.assertEqual(float(criterion(self.logits(), self.labels)), value)
+        with criterion.step(B) as step:
+            with torch.inference_mode():
+                step.observe(self.logits(), self.labels)
+            step.weigh()
+            step.loss(self.logits()).backward()
+        self.assertAlmostEqual(step.report.loss, value, places=6)
+
+    def test_inside_checkpointing(self):
+        """The criterion runs a second time, inside of backward."""
+        criterion = cadft.torch.Loss()
+        _, hidden, head = self.grads(criterion)
+        for reentrant in (True, False):
+            self.hidden.grad = self.head.grad = None
+            torch.utils.checkpoint.checkpoint(
+                lambda h: criterion(h @ self.head.T, self.labels), self.hidden,
+                use_reentrant=reentrant).backward()
+            self.assertTrue(torch.equal(self.hidden.grad, hidden))
+            self.assertTrue(torch.equal(self.head.grad, head))
+        gc.collect()
+        self.assertEqual(len(criterion._free), len(criterion._spares))
+
+    def test_hooks_on_saved_tensors(self):
+        """With them autograd does not see what is written over."""
+        def both(hidden, in_place=None):
+            logits = hidden @ self.head.T
+            loss = cadft.torch.Loss(reduction="sum", in_place=in_place)
+            return loss(logits, self.labels) + loss(logits, self.labels) + (logits ** 2).sum()
+
+        self.hidden.grad = self.head.grad = None
+        both(self.hidden, in_place=False).backward()
+        expected_ = self.head.grad
+        with self.assertRaisesRegex(RuntimeError, "inplace"):
+            both(self.hidden).backward()
+        for run in (lambda h: torch.utils.checkpoint.checkpoint(both, h, use_reentrant=False), both):
+            self.hidden.grad = self.head.grad = None
+            with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+                run(self.hidden).backward()
+            error = (self.head.grad - expected_).abs().max() / expected_.abs().max()
+            self.assertLess(float(error), 1e-6)
+
+    def test_autocast(self):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = self.logits()
+            loss = cadft.torch.Loss()(logits, self.labels)
+        self.assertEqual((logits.dtype, loss.dtype), (torch.bfloat16, torch.float32))
+        loss.backward()
+        rounded_, mine = self.head.grad, self.grads(cadft.torch.Loss())[2]
+        self.assertLess(float((rounded_ - mine).abs().max() / mine.abs().max()), 0.05)
+
+    @unittest.skipUnless(hasattr(torch, "compiler"), "torch without torch.compiler")
+    def test_compiled(self):
+        """A compiled model, and a compiled step, which the criterion leaves."""
+        _, hidden, head = self.grads(cadft.torch.Loss())
+        criterion = cadft.torch.Loss()
+
+        def training(h, w):
+            logits = torch.softmax(h @ w.T, -1).log()
+            return criterion(logits * 2 / 2, self.labels)
+
+        def stepped(h, w):
+            with criterion.step(B) as step:
+                with torch.no_grad():
+                    step.observe(h @ w.T, self.labels)
+                step.weigh()
+                step.loss(h @ w.T).backward()
+
+        plain = torch.compile(lambda h, w: h @ w.T, backend="aot_eager")
+        for run in (lambda h, w: criterion(plain(h, w), self.labels).backward(),
+                    lambda h, w: torch.compile(training, backend="aot_eager")(h, w).backward(),
+                    torch.compile(stepped, backend="aot_eager")):
+            self.hidden.grad = self.head.grad = None
+            run(self.hidden, self.head)
+            self.assertLess(float((self.hidden.grad - hidden).abs().max()), 1e-6)
+            self.assertLess(float((self.head.grad - head).abs().max()), 1e-6)
+
     def test_state(self):
         one, other = cadft.torch.Loss(scope="running"), cadft.torch.Loss(scope="running")
         one(self.logits(), self.labels).backward()
@@ -302,7 +385,14 @@ class Errors(unittest.TestCase):
                     position_ids=PACKED, lengths=torch.full((B,), 2))
         self.refuse(cadft.ArgumentError, "position_ids", z, y, position_ids=PACKED[:2])
         self.refuse(cadft.ArgumentError, "attention_mask", z, y, attention_mask=PACKED[:2])
-        self.refuse(cadft.ArgumentError, "has a 6", z, y, attention_mask=PACKED)
+        self.refuse(cadft.ArgumentError, "has a [2-6]", z, y, attention_mask=PACKED)
+        additive = torch.zeros(B, T).masked_fill(PACKED > 0, -float("inf"))
+        self.refuse(cadft.ArgumentError, "has a -inf", z, y, attention_mask=additive)
+        self.refuse(TypeError, "attention_mask", z, y, attention_mask=PACKED.tolist())
+        self.refuse(cadft.DtypeError, "sample_ids", z, y, sample_ids=PACKED.float())
+        self.refuse(cadft.ArgumentError, "have a 4294967297", z, y, sample_ids=PACKED + 2**32 - 5)
+        self.refuse(TypeError, "logits is a tuple", (z,), y)
+        self.refuse(cadft.ArgumentError, "follow each other", z[:, :-1], y[:, 1:])
         self.refuse(TypeError, "unexpected", z, y, mask=PACKED)
         bad = z.detach().clone()
         bad[0, 0, 0] = float("nan")
