@@ -303,10 +303,10 @@ END_TEST
 
 START_TEST(vocabularies)
 {
-    BATCH(CADFT_E_SHAPE, "vocabulary", v->batch.vocab_valid = -1);
-    BATCH(CADFT_E_SHAPE, "vocabulary", v->batch.vocab_valid = COLS + 1);
-    BATCH(CADFT_E_SHAPE, "vocabulary", v->batch.vocab_valid = INT64_MAX);
-    BATCH(CADFT_E_SHAPE, "vocabulary", v->batch.vocab_valid = INT64_MIN);
+    BATCH(CADFT_E_SHAPE, "vocab_valid is", v->batch.vocab_valid = -1);
+    BATCH(CADFT_E_SHAPE, "vocab_valid is", v->batch.vocab_valid = COLS + 1);
+    BATCH(CADFT_E_SHAPE, "vocab_valid is", v->batch.vocab_valid = INT64_MAX);
+    BATCH(CADFT_E_SHAPE, "vocab_valid is", v->batch.vocab_valid = INT64_MIN);
     BATCH(CADFT_E_SHAPE, "vocabulary", v->batch.vocab_start = 1);
     BATCH(CADFT_E_SHAPE, "vocabulary", v->batch.vocab_start = -1);
     BATCH(CADFT_E_SHAPE, "vocabulary", v->batch.vocab_total = COLS - 1);

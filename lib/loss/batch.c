@@ -65,12 +65,15 @@ static int32_t
 read_vocab(const cadft_loss_batch *t, cadft__batch *b, cadft_error *error)
 {
     int64_t cols = t->vocab_valid ? t->vocab_valid : b->logits.cols;
-    if (cols < 1 || cols > b->logits.cols || cols > INT32_MAX)
+    if (t->vocab_valid && (cols < 1 || cols > b->logits.cols))
         return cadft__fail(error, CADFT_E_SHAPE,
-                           "%lld columns of vocabulary, expected 1 to %lld, "
-                           "the columns of logits, and at most %d",
-                           (long long)cols, (long long)b->logits.cols,
-                           INT32_MAX);
+                           "vocab_valid is %lld, expected 0 to %lld, the "
+                           "columns of logits",
+                           (long long)cols, (long long)b->logits.cols);
+    if (cols < 1 || cols > INT32_MAX)
+        return cadft__fail(error, CADFT_E_SHAPE,
+                           "logits have %lld columns, expected 1 to %d",
+                           (long long)cols, INT32_MAX);
     b->cols = cols;
     b->vocab = t->vocab_total ? t->vocab_total : cols;
     b->vocab_start = t->vocab_start;
