@@ -66,13 +66,9 @@ func (r *Rewriter) Observe(ids []int64, c, chat []float64) error {
 	if c != nil && len(c) != len(ids) || chat != nil && len(chat) != len(ids) {
 		return fail(ErrShape, "%d ids with %d values of c and %d of chat", len(ids), len(c), len(chat))
 	}
-	n := len(ids)
-	if n == 0 { // C refuses NULL even for nothing
-		ids, c, chat = some(ids), some(c), some(chat)
-	}
 	return r.do(func(p *C.cadft_rewrite, e *C.cadft_error) C.int32_t {
 		return C.cadft_rewrite_observe(p, (*C.int64_t)(pointer(ids)), (*C.double)(pointer(c)), (*C.double)(pointer(chat)),
-			C.int64_t(n), e)
+			C.int64_t(len(ids)), e)
 	})
 }
 
